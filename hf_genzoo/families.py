@@ -1,0 +1,81 @@
+"""The zoo as one plain table. Data only: nothing here imports torch, so `genzoo list` answers at once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """One generative-model family.
+
+    Args:
+        name: Short name; also the stem of its script, pipeline, card and test files.
+        title: What a person calls it.
+        paper: Authors and title of the defining paper.
+        year: Year of that paper.
+        url: Where the paper can be read.
+        modality: What it generates: "image" or "points2d" (comma separated when it does several).
+        pipeline: Class in `hf_genzoo.pipelines.<name>`.
+        parent: Family whose networks and pipeline it shares, if it has none of its own.
+        stages: Names of its training stages, in order; empty for a single training.
+    """
+
+    name: str
+    title: str
+    paper: str
+    year: int
+    url: str
+    modality: str
+    pipeline: str
+    parent: str | None = None
+    stages: tuple[str, ...] = ()
+
+    @property
+    def script(self) -> str:
+        """Module that trains it."""
+        return f"hf_genzoo.training_scripts.train_{self.name}"
+
+    @property
+    def pipeline_module(self) -> str:
+        """Module that holds its pipeline (the parent's, when it has none of its own)."""
+        return f"hf_genzoo.pipelines.{self.parent or self.name}"
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="ddpm",
+            title="Denoising diffusion probabilistic model",
+            paper="Ho, Jain & Abbeel: Denoising Diffusion Probabilistic Models",
+            year=2020,
+            url="https://arxiv.org/abs/2006.11239",
+            modality="image",
+            pipeline="DenoisingDiffusionPipeline",
+        ),
+        Family(
+            name="vae",
+            title="Variational autoencoder",
+            paper="Kingma & Welling: Auto-Encoding Variational Bayes",
+            year=2014,
+            url="https://arxiv.org/abs/1312.6114",
+            modality="image",
+            pipeline="VAEPipeline",
+        ),
+        Family(
+            name="wgan_gp",
+            title="Wasserstein GAN with gradient penalty",
+            paper="Gulrajani et al.: Improved Training of Wasserstein GANs",
+            year=2017,
+            url="https://arxiv.org/abs/1704.00028",
+            modality="image,points2d",
+            pipeline="WGANPipeline",
+        ),
+    )
+}
+
+
+def get_family(name: str) -> Family:
+    """Look a family up by name; an unknown name is an error that lists the known ones."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown family {name!r}; known families: {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
