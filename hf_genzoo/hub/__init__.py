@@ -1,0 +1,52 @@
+"""Everything between a pipeline in memory and a repository on the Hugging Face Hub.
+
+`export` writes a Hub-ready folder, `load` opens a folder or repository with the installed classes, `verify` proves in
+clean interpreters that it loads in every way it promises, `push` uploads it in one commit. The submodules are imported
+on first use, so that `import hf_genzoo.hub` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_genzoo.hub.card import render_card
+    from hf_genzoo.hub.code_files import PublishedFileError, check_published_file
+    from hf_genzoo.hub.exporter import export
+    from hf_genzoo.hub.loader import load
+    from hf_genzoo.hub.publisher import push
+    from hf_genzoo.hub.verifier import Result, report, verify
+
+__all__ = [
+    "PublishedFileError",
+    "Result",
+    "check_published_file",
+    "export",
+    "load",
+    "push",
+    "render_card",
+    "report",
+    "verify",
+]
+
+# No submodule may be called like a function here: importing it would put the module in the function's place.
+_HOMES = {
+    "PublishedFileError": "code_files",
+    "Result": "verifier",
+    "check_published_file": "code_files",
+    "export": "exporter",
+    "load": "loader",
+    "push": "publisher",
+    "render_card": "card",
+    "report": "verifier",
+    "verify": "verifier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,146 @@
+"""The code published beside weights: which classes need it, how the files are named, and what they may import."""
+
+import ast
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_genzoo.hub.layout import STOCK_LIBRARIES, content_hash, split_pipeline_stem, split_stem, text_of
+
+ALLOWED_IMPORTS = frozenset({"numpy", "PIL", "torch", *STOCK_LIBRARIES})
+
+# diffusers scans a code file for imports line by line with these two patterns, in docstrings too: it imports what the
+# first group names and downloads what a relative one names.
+_SCANNED_IMPORT = re.compile(r"^\s*(?:import\s+(\S+)\s*$|from\s+(\S+)\s+import)")
+
+
+class PublishedFileError(ValueError):
+    """A file cannot be published because it is not self-contained."""
+
+
+def check_published_file(path: str | Path) -> None:
+    """Check that a file can be published verbatim: it imports only what every user of diffusers has.
+
+    Allowed are the standard library, numpy, PIL, torch, diffusers and transformers. Imports inside functions count, so
+    do `importlib.import_module("...")`, `__import__("...")`, and lines of a docstring that diffusers would take for an
+    import.
+
+    Raises:
+        PublishedFileError: Naming file, line and what is imported there.
+    """
+    path = Path(path)
+    text = text_of(path)
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise PublishedFileError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from error
+    for line, module in _imports(tree, text):
+        root = module.split(".")[0]
+        if module.startswith("."):
+            reason = "a relative import, which is not downloaded with the file"
+        elif root not in ALLOWED_IMPORTS and root not in sys.stdlib_module_names:
+            reason = f"{root!r}, which somebody who only has diffusers does not have"
+        else:
+            continue
+        raise PublishedFileError(
+            f"{path}:{line}: imports {reason}. A published file may import the standard library and"
+            f" {', '.join(sorted(ALLOWED_IMPORTS))}; move what it needs into the file itself."
+        )
+
+
+def _imports(tree: ast.Module, text: str) -> list[tuple[int, str]]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.lineno, "." * node.level + (node.module or "")))
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                found.append((node.lineno, node.args[0].value))
+    for number, line in enumerate(text.split("\n"), start=1):
+        match = _SCANNED_IMPORT.match(line)
+        if match:
+            found.append((number, match[1] or match[2]))
+    return sorted(set(found))
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """One code file of a repository.
+
+    Args:
+        stem: Its unique name without ".py".
+        class_name: The class the index names in it.
+        text: Its content.
+    """
+
+    stem: str
+    class_name: str
+    text: str
+
+
+def is_stock(cls: type) -> bool:
+    """Whether a class comes with diffusers or transformers, so that a repository needs no code for it."""
+    return cls.__module__.split(".")[0] in STOCK_LIBRARIES
+
+
+def unwrap(component: Any) -> Any:
+    """The module inside a compiled one (`torch.compile` wraps it in a private class)."""
+    return getattr(component, "_orig_mod", component)
+
+
+def code_file(cls: type, prefix: str | None = None) -> CodeFile:
+    """The file to publish for a class that is not stock.
+
+    The name is the module's own name (or `prefix`, for a pipeline) with the hash of the text. A class that was loaded
+    from a repository keeps its name, because its text is the same.
+
+    Raises:
+        PublishedFileError: The class has no source file, is not at the top level of it, breaks the import rule, or its
+            name would be taken for a module of diffusers.
+    """
+    path = _source_file(cls)
+    check_published_file(path)
+    if "." in cls.__qualname__:
+        raise PublishedFileError(f"{path}: {cls.__qualname__} must be defined at the top level of its file")
+    text = text_of(path)
+    stem = f"{prefix or _own_name(path)}_{content_hash(text)}"
+    _check_clash(stem, cls)
+    return CodeFile(stem, cls.__name__, text)
+
+
+def _source_file(cls: type) -> Path:
+    try:
+        source = inspect.getsourcefile(cls)
+    except TypeError as error:
+        raise PublishedFileError(f"{cls.__module__}.{cls.__name__} has no source file to publish") from error
+    if source is None or not Path(source).is_file():
+        raise PublishedFileError(
+            f"{cls.__module__}.{cls.__name__} has no source file to publish (looked for {source})"
+        )
+    return Path(source)
+
+
+def _own_name(path: Path) -> str:
+    parts = split_pipeline_stem(path.stem) or split_stem(path.stem)
+    name = parts[0] if parts else path.stem
+    return re.sub(r"\W", "_", name)
+
+
+def _check_clash(stem: str, cls: type) -> None:
+    # The loader asks `hasattr(diffusers.pipelines, name)` before it looks for a file of that name, and, when a
+    # pipeline is saved, for the last but one part of the module's path: ["ddpm", "Net"] would mean diffusers' own.
+    from diffusers import pipelines
+
+    package = cls.__module__.split(".")[-2:-1]
+    for name in (stem, *package):
+        if hasattr(pipelines, name):
+            raise PublishedFileError(
+                f"{cls.__module__}.{cls.__name__}: diffusers.pipelines has a module {name!r} and would load that"
+                " instead; rename the file or its folder"
+            )
