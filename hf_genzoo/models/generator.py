@@ -1,0 +1,91 @@
+"""Generators of the adversarial families: latent vector in, image or point out.
+
+Papers
+- Radford, Metz & Chintala 2016, "Unsupervised Representation Learning with Deep Convolutional GANs" (the shape).
+- Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (the fully connected network for 2-D points).
+
+What differs from the papers and why
+- GroupNorm where DCGAN has BatchNorm: an image then depends on its own latent only, so a batch equals its singles,
+  averaged weights need no statistics of their own, and gradients do not depend on how a batch is cut into pieces.
+- Widths that train on a CPU.
+
+This file is published beside the weights: it imports torch and diffusers only.
+"""
+
+import itertools
+import math
+
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+
+class ConvGenerator(ModelMixin, ConfigMixin):
+    """Images from latent vectors, by transposed convolutions.
+
+    Args:
+        latent_dim: Length of z.
+        out_channels: Channels of the images.
+        sample_size: Height and width of the images; divisible by 2 ** (len(block_out_channels) - 1).
+        block_out_channels: Width at each resolution, lowest first; each further entry doubles the resolution.
+
+    Raises:
+        ValueError: If the resolution does not fit the stages.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_dim: int = 64,
+        out_channels: int = 1,
+        sample_size: int = 28,
+        block_out_channels: tuple[int, ...] = (128, 64, 32),
+    ):
+        super().__init__()
+        factor = 2 ** (len(block_out_channels) - 1)
+        if sample_size % factor:
+            raise ValueError(
+                f"sample_size {sample_size} is not divisible by {factor}, which {len(block_out_channels)} entries of "
+                "block_out_channels need; resize the images or pass another number of them"
+            )
+        width, size = block_out_channels[0], sample_size // factor
+        layers: list[nn.Module] = [nn.Linear(latent_dim, width * size * size), nn.Unflatten(1, (width, size, size))]
+        layers += _norm_act(width)
+        for width_in, width_out in itertools.pairwise(block_out_channels):
+            # Kernel 4 with stride 2: every output pixel gets the same number of taps, hence no checkerboard.
+            layers += [nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1), *_norm_act(width_out)]
+        layers += [nn.Conv2d(block_out_channels[-1], out_channels, 3, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images (B, out_channels, sample_size, sample_size) in [-1, 1] from latents (B, latent_dim)."""
+        return self.layers(latents)
+
+
+class MLPGenerator(ModelMixin, ConfigMixin):
+    """Points from latent vectors, by a fully connected network.
+
+    Args:
+        latent_dim: Length of z.
+        out_features: Coordinates of a point.
+        hidden_dim: Width of the hidden layers.
+        num_hidden_layers: Number of hidden layers.
+    """
+
+    @register_to_config
+    def __init__(self, latent_dim: int = 2, out_features: int = 2, hidden_dim: int = 128, num_hidden_layers: int = 3):
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = latent_dim
+        for _ in range(num_hidden_layers):
+            layers += [nn.Linear(width, hidden_dim), nn.ReLU()]
+            width = hidden_dim
+        self.layers = nn.Sequential(*layers, nn.Linear(width, out_features))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Points (B, out_features) from latents (B, latent_dim)."""
+        return self.layers(latents)
+
+
+def _norm_act(channels: int) -> list[nn.Module]:
+    return [nn.GroupNorm(math.gcd(8, channels), channels), nn.ReLU()]

@@ -1,0 +1,180 @@
+"""Sampling from a denoising diffusion model, with or without class labels.
+
+Papers
+- Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models".
+- Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
+
+What differs from the papers and why
+- The sampler is the scheduler's business: any of diffusers' schedulers fits (DDPM, DDIM, DPM-Solver++, Heun, ...).
+- Guidance follows diffusers' convention, out = uncond + scale (cond - uncond): 1 is none, and the w of Ho & Salimans
+  is scale - 1. It is applied to the network's output, whatever that predicts; at a given x_t noise, v and x_0 are
+  affine in one another, so the result is the same.
+- A class-conditional UNet2DModel of K classes has K + 1 class embeddings; label K, "null", stands for no label.
+
+This file is published beside the weights: it imports torch and diffusers only.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+class DenoisingDiffusionPipeline(DiffusionPipeline):
+    """Images from a UNet2DModel and a scheduler.
+
+    Args:
+        unet: Denoiser; class-conditional if its config has `num_class_embeds` (number of classes plus one).
+        scheduler: Any scheduler of diffusers.
+        id2label: Names of the classes, {0: "cat", ...}. A dictionary and not a list: diffusers takes every list in
+            model_index.json for a component.
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: UNet2DModel, scheduler: SchedulerMixin, id2label: dict | None = None):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        # JSON turns the keys into strings; done at once, so that a saved and loaded pipeline has the same config.
+        self.register_to_config(id2label=id2label and {str(label): str(name) for label, name in id2label.items()})
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None if the network is unconditional."""
+        embeddings = self.unet.config["num_class_embeds"]
+        return None if embeddings is None else embeddings - 1
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
+        guidance_scale: float = 1.0,
+        num_inference_steps: int = 50,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[DiffusionPipeline, int, Tensor, dict], dict] | None = None,
+    ) -> ImagePipelineOutput | tuple:
+        """Sample images.
+
+        Args:
+            batch_size: Number of images. Left at 1, a sequence of class labels decides.
+            class_labels: One label for all images or one for each: an index or, where the pipeline knows names, a
+                name. None samples a class-conditional network without a label.
+            guidance_scale: Classifier-free guidance; 1 is none. Other values need `class_labels`.
+            num_inference_steps: Number of denoising steps.
+            eta: Noise of DDIM, 0 (deterministic) to 1 (as in DDPM); only for schedulers that take it.
+            generator: Source of randomness, one for the batch or one for each image.
+            latents: (B, C, H, W) standard normal noise to start from; drawn if not given.
+            output_type: "pil" (list of images), "np" ((B, H, W, C) in [0, 1]) or "pt" ((B, C, H, W) in [0, 1]).
+            return_dict: Return an `ImagePipelineOutput` rather than a tuple of one element.
+            callback_on_step_end: Called with (pipeline, step index, timestep, {"latents": x_t}) after each step; it
+                returns a dictionary, whose "latents", if there, replace x_t.
+
+        Raises:
+            ValueError: If an argument does not fit; the message names it and the fix.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, not {num_inference_steps}")
+        labels, batch_size = self._labels(class_labels, batch_size)
+        if guidance_scale != 1.0 and class_labels is None:
+            raise ValueError(f"guidance_scale {guidance_scale} needs class_labels; pass them, or leave the scale at 1")
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
+        step_options = self._step_options(eta, generator)
+
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        timesteps: Tensor = self.scheduler.timesteps
+        x_t = self._initial_noise(batch_size, generator, latents)
+        with self.progress_bar(total=len(timesteps)) as progress:  # type: ignore[call-arg]
+            for index, t in enumerate(timesteps):
+                output = self._predict(self.scheduler.scale_model_input(x_t, t), t, labels, guidance_scale)
+                x_t = self.scheduler.step(output, t, x_t, **step_options).prev_sample
+                if callback_on_step_end is not None:
+                    x_t = callback_on_step_end(self, index, t, {"latents": x_t}).get("latents", x_t)
+                progress.update()
+
+        images = VaeImageProcessor().postprocess(x_t, output_type=output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[arg-type]
+
+    def _predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:
+        """The network's output, guided (Ho & Salimans 2022, eq. 6, with scale = 1 + w)."""
+        if labels is None:
+            return self.unet(x_t, t).sample
+        if guidance_scale == 1.0:
+            return self.unet(x_t, t, class_labels=labels).sample
+        null = torch.full_like(labels, self.num_classes)  # type: ignore[arg-type]
+        both = self.unet(torch.cat([x_t, x_t]), t, class_labels=torch.cat([null, labels])).sample
+        uncond, cond = both.chunk(2)
+        return uncond + guidance_scale * (cond - uncond)
+
+    def _labels(
+        self, class_labels: int | str | Sequence[int | str] | Tensor | None, batch_size: int
+    ) -> tuple[Tensor | None, int]:
+        """Labels as (B,) int64 (None for an unconditional network) and the batch size."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if self.num_classes is None:
+            if class_labels is not None:
+                raise ValueError(f"class_labels {class_labels!r} for an unconditional network; leave them out")
+            return None, batch_size
+        if class_labels is None:
+            class_labels = self.num_classes
+            given = [class_labels]
+        elif isinstance(class_labels, (int, str)):
+            given = [self._label_index(class_labels)]
+        else:
+            values = class_labels.tolist() if isinstance(class_labels, Tensor) else list(class_labels)
+            given = [self._label_index(label) for label in values]
+            batch_size = len(given) if batch_size == 1 else batch_size
+            if len(given) != batch_size or not given:
+                raise ValueError(f"got {len(given)} class_labels for {batch_size} images; pass one for each, or one")
+        given = given * batch_size if len(given) == 1 else given
+        return torch.tensor(given, device=self._execution_device), batch_size
+
+    def _label_index(self, label: int | str) -> int:
+        names = self.config["id2label"] or {}
+        if isinstance(label, str):
+            for index, name in names.items():
+                if name == label:
+                    return int(index)
+            known = ", ".join(names.values()) or "none, use indices"
+            raise ValueError(f"unknown class label {label!r}; known names: {known}")
+        if not 0 <= label < (self.num_classes or 0):
+            raise ValueError(f"class label {label} is not one of 0 to {(self.num_classes or 0) - 1}")
+        return int(label)
+
+    def _step_options(self, eta: float, generator: torch.Generator | list[torch.Generator] | None) -> dict:
+        """The arguments among eta and generator that this scheduler's step takes."""
+        parameters = inspect.signature(self.scheduler.step).parameters
+        if eta != 0.0 and "eta" not in parameters:
+            raise ValueError(f"eta {eta} has no meaning for {type(self.scheduler).__name__}; use DDIMScheduler, or 0")
+        options = {"eta": eta, "generator": generator}
+        return {name: value for name, value in options.items() if name in parameters}
+
+    def _initial_noise(
+        self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: Tensor | None
+    ) -> Tensor:
+        size = self.unet.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (batch_size, self.unet.config["in_channels"], height, width)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        elif tuple(latents.shape) != shape:
+            raise ValueError(f"latents must have shape {shape}, not {tuple(latents.shape)}")
+        latents = latents.to(device=self._execution_device, dtype=self.unet.dtype)
+        return latents * self.scheduler.init_noise_sigma
