@@ -135,7 +135,7 @@ def _write(
 def _disk_message(root: Path, needed: int, reason: str) -> str:
     free = shutil.disk_usage(root).free
     return (
-        f"{reason}: preparing the pictures needs {needed / 1e6:,.0f} MB in {root}, {free / 1e6:,.0f} MB are free there; "
+        f"{reason}: preparing it takes {needed / 1e6:,.0f} MB in {root}, {free / 1e6:,.0f} MB are free there; "
         "free some space, choose another --data_cache_dir, or lower --resolution or --max_train_samples"
     )
 

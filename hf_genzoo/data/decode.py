@@ -8,9 +8,11 @@ memory than its own.
 import io
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets.utils.file_utils import xopen
 from PIL import Image, ImageOps
 
 JPEG_SHRINK_MARGIN = 4
@@ -55,9 +57,9 @@ def read_raw(value: Any) -> bytes | np.ndarray | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        from datasets.download.streaming_download_manager import xopen  # also reads hf://, https:// and zip://
-
-        with xopen(value, "rb") as file:
+        if "://" not in value:
+            return Path(value).read_bytes()
+        with xopen(value, "rb") as file:  # hf://, https://, zip://
             return file.read()
     return np.asarray(value)
 

@@ -1,5 +1,6 @@
 """From the flags to a `datasets` object with undecoded pictures: Hub ids, local folders and files, the digits."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from hf_genzoo.data.args import IMAGE_SETS, POINT_SETS, DataArgs
+
+logger = logging.getLogger(__name__)
 
 DIGITS = Path(__file__).parent / "embedded" / "digits"
 
@@ -141,6 +146,24 @@ def load_rows(args: DataArgs, split: str, streaming: bool = False) -> Dataset | 
         if names and split.split("[")[0] not in names:
             raise ValueError(unknown_split(name, split, names)) from error
         raise
+
+
+def stream_identity(args: DataArgs) -> list[Any]:
+    """What tells one stream from another without reading it: JSON-serialisable, the same on every machine.
+
+    For local data the names and sizes of the files, relative to the folder; for the Hub the id, the configuration and
+    the commit (if the Hub cannot be asked: the revision that was asked for).
+    """
+    path = DIGITS if args.dataset_name == "digits" else _local_path(args)
+    if path is not None:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return [args.dataset_config_name, [(f.relative_to(path).as_posix(), f.stat().st_size) for f in files]]
+    revision = args.dataset_revision
+    try:
+        revision = HfApi().dataset_info(source_name(args), revision=revision, timeout=10).sha
+    except (OSError, HfHubHTTPError) as error:
+        logger.warning("the commit of %s could not be looked up (%s)", source_name(args), error)
+    return [source_name(args), args.dataset_config_name, revision]
 
 
 def check_column(flag: str, column: str, columns: Iterable[str] | None) -> None:
