@@ -12,7 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
+from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from hf_genzoo.families import FAMILIES, get_family
 from hf_genzoo.hub.card import render_card
@@ -107,7 +111,7 @@ def _stock_form(pipeline: DiffusionPipeline, family: str) -> tuple[DiffusionPipe
     if family == "ddpm" and set(parts) == {"unet", "scheduler"} and type(unet) is UNet2DModel:
         config = unet.config
         if config.get("num_class_embeds") is None and config.get("class_embed_type") is None:
-            scheduler = DDPMScheduler.from_config(parts["scheduler"].config)
+            scheduler: Any = DDPMScheduler.from_config(parts["scheduler"].config)
             return DDPMPipeline(unet=unet, scheduler=scheduler), DDIMPipeline.__name__
     return pipeline, type(pipeline).__name__
 

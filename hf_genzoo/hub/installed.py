@@ -13,7 +13,9 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from hf_genzoo.families import FAMILIES
 from hf_genzoo.hub.layout import (
@@ -25,7 +27,7 @@ from hf_genzoo.hub.layout import (
     split_stem,
 )
 
-__all__ = ["ConfigMixin", "DiffusionPipeline", "ModelMixin", "SchedulerMixin"]
+__all__ = ["DiffusionPipeline", "ModelMixin", "SchedulerMixin"]
 
 PACKAGE = "hf_genzoo"
 HOMES = ("models", "schedulers", "pipelines")  # subpackages whose files are published
@@ -102,7 +104,9 @@ def _component_module(library: str, class_name: str, where: str, component: str)
     if _is_installed_name(library):  # saved by plain `save_pretrained` where the package is installed
         return importlib.import_module(library)
     parts = split_stem(library)
-    for home in HOMES if parts else ():
+    for home in HOMES:
+        if parts is None:
+            break
         full_name = f"{PACKAGE}.{home}.{parts[0]}"
         if _exists(full_name):
             module = importlib.import_module(full_name)

@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.pipelines import pipeline_utils
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -192,7 +192,7 @@ def _named(pipeline: DiffusionPipeline, shown: Path, origin: str | Path) -> Diff
     """Record where the pipeline really came from, in place of the view's temporary path."""
     pipeline.register_to_config(_name_or_path=str(origin))
     for component in pipeline.components.values():
-        config = getattr(component, "config", None)
+        config: Any = getattr(component, "config", None)
         old = getattr(config, "_name_or_path", None)
         if not isinstance(old, str) or not old.startswith(str(shown)):
             continue

@@ -36,7 +36,7 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 def openers(way: int, origin: str, revision: str | None, class_name: str) -> dict[str, Callable[[], Any]]:
     """The calls of a way, by what a user would type."""
-    hub = {} if revision is None else {"revision": revision}
+    hub: dict[str, Any] = {} if revision is None else {"revision": revision}
     if way == 2:
         import hf_genzoo
 
@@ -48,7 +48,7 @@ def openers(way: int, origin: str, revision: str | None, class_name: str) -> dic
         return calls
     import diffusers
 
-    generic = diffusers.DiffusionPipeline.from_pretrained
+    generic = diffusers.DiffusionPipeline.from_pretrained  # type: ignore[attr-defined]
     if way == 1:
         name = "DiffusionPipeline.from_pretrained(trust_remote_code=True)"
         return {name: lambda: generic(origin, trust_remote_code=True, **hub)}
