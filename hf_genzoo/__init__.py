@@ -1,0 +1,34 @@
+"""hf_genzoo: generative-model families as diffusers-compatible, trained, measured and published models.
+
+Importing this package imports nothing heavy; each name below is loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_genzoo.api import info, list_families, sample, train
+    from hf_genzoo.hub import export, load, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "export": "hf_genzoo.hub",
+    "load": "hf_genzoo.hub",
+    "verify": "hf_genzoo.hub",
+    "info": "hf_genzoo.api",
+    "list_families": "hf_genzoo.api",
+    "sample": "hf_genzoo.api",
+    "train": "hf_genzoo.api",
+}
+__all__ = ["export", "info", "list_families", "load", "sample", "train", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hf_genzoo' has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

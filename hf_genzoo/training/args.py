@@ -6,7 +6,6 @@ A flag that diffusers' training examples have keeps its name, type and meaning h
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -37,12 +36,16 @@ class TrainingArgs(DataArgs):
     family: ClassVar[str] = ""
 
     output_dir: str = flag("outputs/run", "Folder for the trained pipeline, its card, checkpoints, samples and logs.")
-    overwrite_output_dir: bool = flag(False, "Start anew in a folder that holds an earlier run: its files are deleted.")
+    overwrite_output_dir: bool = flag(
+        False, "Start anew in a folder that holds an earlier run: its files are deleted."
+    )
     logging_dir: str = flag("logs", "Folder inside output_dir for metrics.jsonl and the trackers' files.")
     seed: int = flag(0, "Seed of weights, data order and noise: the same seed gives the same run.")
 
     train_batch_size: int = flag(64, "Samples of one micro-batch on each process.")
-    num_train_epochs: int = flag(10, "Passes over the data; ignored when max_train_steps is set.", aliases="--num_epochs")
+    num_train_epochs: int = flag(
+        10, "Passes over the data; ignored when max_train_steps is set.", aliases="--num_epochs"
+    )
     max_train_steps: int | None = flag(None, "Number of training steps; overrides num_train_epochs.")
     gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimiser step.")
     gradient_checkpointing: bool = flag(False, "Recompute activations in the backward pass: less memory, slower.")
@@ -119,9 +122,27 @@ def _require(ok: bool, name: str, value: Any, wanted: str) -> None:
 
 # What may differ between a checkpoint and the run that resumes it: where things go and how often, never what is learnt.
 FREE_ON_RESUME = frozenset(
-    """output_dir overwrite_output_dir logging_dir logging_steps checkpointing_steps checkpoints_total_limit
-    resume_from_checkpoint report_to tracker_project_name validation_steps num_validation_images push_to_hub
-    hub_model_id hub_token hub_private_repo max_nonfinite_steps use_cpu data_cache_dir num_train_epochs""".split()
+    [
+        "output_dir",
+        "overwrite_output_dir",
+        "logging_dir",
+        "logging_steps",
+        "checkpointing_steps",
+        "checkpoints_total_limit",
+        "resume_from_checkpoint",
+        "report_to",
+        "tracker_project_name",
+        "validation_steps",
+        "num_validation_images",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_token",
+        "hub_private_repo",
+        "max_nonfinite_steps",
+        "use_cpu",
+        "data_cache_dir",
+        "num_train_epochs",
+    ]
 )
 
 A = TypeVar("A", bound=TrainingArgs)
@@ -132,6 +153,7 @@ def parse_args(
     presets: Mapping[str, Mapping[str, Any]],
     argv: Sequence[str] | None = None,
     description: str | None = None,
+    prog: str | None = None,
 ) -> A:
     """Parse a command line into `cls`. Later wins: defaults, `--preset`, `--config`, flags.
 
@@ -140,6 +162,7 @@ def parse_args(
         presets: Settings by preset name, such as `{"tiny": TINY, "small": SMALL}`.
         argv: Words of the command line; `sys.argv[1:]` by default.
         description: First paragraph of `--help`; the script's docstring.
+        prog: What the user typed to get here, for usage lines.
 
     Raises:
         SystemExit: on `--help`, an unknown flag or a bad value (argparse's way, exit status 2).
@@ -147,14 +170,14 @@ def parse_args(
     command = f"genzoo train {cls.family}"
     parser = HfArgumentParser(
         cls,  # pyright: ignore[reportArgumentType]
-        prog=os.environ.get("GENZOO_PROG", Path(sys.argv[0]).name),
+        prog=prog or Path(sys.argv[0]).name,
         description=description,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
         epilog=(
             f"examples:\n  {command} --preset small --dataset_name digits\n"
             f"  {command} --train_data_dir my_pictures/ --resolution 64 --output_dir outputs/mine\n"
-            f"  accelerate launch --module {cls.__module__} --config settings.yaml"
+            f"  accelerate launch --module hf_genzoo.training_scripts.train_{cls.family} --config settings.yaml"
         ),
     )
     parser.add_argument("--preset", choices=sorted(presets), help="Settings for a laptop CPU: tiny runs in seconds.")

@@ -1,0 +1,117 @@
+"""The `genzoo` command: a thin layer over `hf_genzoo.api`. Heavy imports wait until a command needs them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from hf_genzoo.families import FAMILIES
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; bad input is one line on standard error, not a stack trace."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if len(words) >= 2 and words[0] == "train" and words[1] in FAMILIES:
+        return _train(words[1], words[2:])  # the script parses its own flags
+    args = _parser().parse_args(words)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"genzoo: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="genzoo",
+        description="Train, sample, check and publish generative models.",
+        epilog="Start with: genzoo train ddpm --preset small --dataset_name digits --output_dir outputs/ddpm-digits",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="the families: paper, year, modality, preset sizes")
+    command.add_argument("--json", action="store_true", help="machine-readable")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("train", help="train a family (genzoo train FAMILY --help shows its flags)")
+    command.add_argument("family", choices=sorted(FAMILIES), help="which family")
+    command.set_defaults(run=lambda args: _train(args.family, []))
+
+    command = commands.add_parser("sample", help="draw pictures from a trained model")
+    command.add_argument("model", help="Hub repository or folder")
+    command.add_argument("--output", default="samples.png", help="a .png for one grid, else a folder (%(default)s)")
+    command.add_argument("--num_images", type=int, default=16, help="how many (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (%(default)s)")
+    command.add_argument("--num_inference_steps", type=int, help="denoising steps, where the model has them")
+    command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
+    command.set_defaults(run=_sample)
+
+    command = commands.add_parser("verify", help="prove that a folder loads in every way it should")
+    command.add_argument("model", help="Hub repository or folder")
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("info", help="what a folder holds and how it was trained")
+    command.add_argument("folder", help="an exported folder")
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _train(family: str, words: Sequence[str]) -> int:
+    from hf_genzoo.api import script_of
+    from hf_genzoo.training.script import run_script
+
+    return run_script(script_of(family), words, prog=f"genzoo train {family}")
+
+
+def _list(args: argparse.Namespace) -> int:
+    from hf_genzoo.api import list_families
+
+    rows = list_families()
+    if args.json:
+        print(json.dumps([{**vars(row.family), "parameters": row.parameters} for row in rows], indent=1))
+        return 0
+    print(f"{'family':<10} {'year':<5} {'modality':<16} {'tiny':>8} {'small':>8}  paper")
+    for row in rows:
+        tiny, small = (_count(sum(row.parameters[preset].values())) for preset in ("tiny", "small"))
+        family = row.family
+        print(f"{family.name:<10} {family.year:<5} {family.modality:<16} {tiny:>8} {small:>8}  {family.paper}")
+    return 0
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from hf_genzoo.api import sample
+
+    path = sample(
+        args.model,
+        args.output,
+        num_images=args.num_images,
+        seed=args.seed,
+        num_inference_steps=args.num_inference_steps,
+        batch_size=args.batch_size,
+    )
+    print(path)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from hf_genzoo.hub import verify
+
+    results = verify(args.model)
+    for result in results:
+        print(result)
+    return 0 if all(result.ok for result in results) else 1
+
+
+def _info(args: argparse.Namespace) -> int:
+    from hf_genzoo.api import info
+
+    print(json.dumps(info(args.folder), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Devices and processes: what differs between one laptop CPU, DDP, FSDP and DeepSpeed."""
+
+import atexit
+import copy
+import gc
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, ProjectConfiguration
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from hf_genzoo.training.args import TrainingArgs
+
+# Networks given to Run keep their own micro-batch size; DeepSpeed wants to know it when there is no data loader.
+_DEEPSPEED_BATCH = "train_micro_batch_size_per_gpu"
+
+
+def make_accelerator(args: TrainingArgs) -> Accelerator:
+    """An `Accelerator` for these flags; gradient accumulation is counted by `Run`, not by it.
+
+    Raises:
+        ValueError: if `--report_to` names a tracker that is not installed or not known.
+    """
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+    trackers = args.report_to.split(",") if args.report_to else None
+    try:
+        accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            log_with=trackers,  # pyright: ignore[reportArgumentType]
+            project_config=ProjectConfiguration(args.output_dir, logging_dir=f"{args.output_dir}/{args.logging_dir}"),
+            # Without cpu=True accelerate does not join a gloo group on a machine that has no GPU.
+            cpu=args.use_cpu or not has_gpu,
+        )
+    except (ValueError, ImportError) as error:
+        if trackers:
+            raise ValueError(f"--report_to {args.report_to}: {error}") from error
+        raise
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        accelerator.state.deepspeed_plugin.deepspeed_config[_DEEPSPEED_BATCH] = args.train_batch_size
+    if accelerator.num_processes > 1:
+        atexit.register(_leave_group)
+    return accelerator
+
+
+def seed_step(seed: int, rank: int, step: int) -> None:
+    """Seed every generator from (seed, rank, step): the noise of a step does not depend on the steps before it."""
+    state = np.random.SeedSequence([seed, rank, step]).generate_state(3, np.uint64)
+    torch.manual_seed(int(state[0] >> np.uint64(1)))
+    np.random.seed(int(state[1] & np.uint64(0xFFFFFFFF)))
+    random.seed(int(state[2]))
+
+
+def any_process(accelerator: Accelerator, here: bool) -> bool:
+    """Whether it is true on any process; every process must ask."""
+    if accelerator.num_processes == 1:
+        return here
+    votes = accelerator.reduce(torch.tensor(float(here), device=accelerator.device), reduction="sum")
+    return bool(votes > 0)  # pyright: ignore[reportOperatorIssue]
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether processes hold parts of the networks rather than copies."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def plain_copies(nets: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Whole copies on the CPU, to be filled from sharded networks for previews and export."""
+    return {name: copy.deepcopy(net).cpu() for name, net in nets.items()}
+
+
+def full_state_dict(net: nn.Module) -> dict[str, Any]:
+    """Whole weights of a plain, DDP-wrapped or sharded network, on every process; every process must ask."""
+    return get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
+
+
+def _leave_group() -> None:
+    # gloo aborts at exit now and then when a DDP network outlives its process group.
+    gc.collect()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
