@@ -331,7 +331,7 @@ def stream_images(args: DataArgs, split: str, limit: int | None) -> StreamImages
 
     Raises:
         FileNotFoundError: the dataset does not exist.
-        ValueError: a wrong flag, split or column, an empty split, or classes that only a pass over all rows could tell.
+        ValueError: a wrong flag, split or column, an empty split, or classes that only a pass over the data tells.
     """
     name = source_name(args)
     rows = load_rows(args, split, streaming=True)
