@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateNotFound, UndefinedError
+from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError
 
 from hf_genzoo.families import Family, get_family
 from hf_genzoo.hub.layout import CARD, Index, code_files, read_index
@@ -176,6 +176,8 @@ def _environment() -> Environment:
 
 
 def _finite(value: Any) -> float:
+    if isinstance(value, Undefined):
+        str(value)  # raises, with the name of what is missing
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CardError(f"the card states a number, but what was recorded is {value!r}")
     return value

@@ -111,7 +111,9 @@ def _stock_form(pipeline: DiffusionPipeline, family: str) -> tuple[DiffusionPipe
     if family == "ddpm" and set(parts) == {"unet", "scheduler"} and type(unet) is UNet2DModel:
         config = unet.config
         if config.get("num_class_embeds") is None and config.get("class_embed_type") is None:
-            scheduler: Any = DDPMScheduler.from_config(parts["scheduler"].config)
+            scheduler: Any = parts["scheduler"]
+            if type(scheduler) is not DDPMScheduler:
+                scheduler = DDPMScheduler.from_config(scheduler.config)
             return DDPMPipeline(unet=unet, scheduler=scheduler), DDIMPipeline.__name__
     return pipeline, type(pipeline).__name__
 
@@ -175,7 +177,7 @@ def _unfinished(stage: Path) -> set[Path]:
         owed: Any = json.loads((stage / _OWED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return set()
-    return {Path(name) for name in owed}
+    return {path for path in map(Path, owed) if not path.is_absolute() and ".." not in path.parts}
 
 
 def _move_in(stage: Path, folder: Path, files: list[Path]) -> None:
@@ -190,6 +192,7 @@ def _move_in(stage: Path, folder: Path, files: list[Path]) -> None:
 def _remove(folder: Path, path: Path) -> None:
     (folder / path).unlink(missing_ok=True)
     for parent in (folder / path).parents:
-        if parent == folder or any(parent.iterdir()):
+        if parent == folder or (parent.is_dir() and any(parent.iterdir())):
             break
-        parent.rmdir()
+        if parent.is_dir():
+            parent.rmdir()

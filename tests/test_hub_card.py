@@ -1,0 +1,148 @@
+"""Model cards: no number without a source, front matter that parses, code blocks that run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hub_toys import TRAINING, tiny_ddpm, tiny_points, tiny_vae
+from huggingface_hub import ModelCard
+
+from hf_genzoo.families import FAMILIES
+from hf_genzoo.hub import export, render_card
+from hf_genzoo.hub.card import CardError, relocate
+
+METRIC = {
+    "name": "fid_digits",
+    "value": 23.4567,
+    "interval": [22.1, 24.9],
+    "dataset": "digits",
+    "split": "validation",
+    "num_samples": 1000,
+    "extractor": "digit-classifier-ab12",
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return export(tiny_vae(), tmp_path / "vae")
+
+
+def training(**changes: Any) -> dict[str, Any]:
+    return {**TRAINING, **changes}
+
+
+def test_every_recorded_number_is_stated(folder: Path) -> None:
+    card = render_card(folder, family="vae", training=training())
+    for text in ("1,234", "78,976", "7.9 minutes on cpu", "0.02413", "3.94 M", "4,000 samples", "f00dfeed", "| 7 |"):
+        assert text in card, text
+    assert TRAINING["command"] in card
+    assert "MNIST is published under" in card
+    assert "## Measured" not in card
+
+
+def test_losses_of_two_networks_streams_and_long_runs(folder: Path) -> None:
+    data = {**TRAINING["data"], "name": "user/pictures", "num_samples": None}
+    record = training(loss={"critic": -1.25, "generator": 20000.0}, data=data, seconds=8000, git_revision="abc123")
+    card = render_card(folder, family="vae", training=record)
+    for text in ("critic -1.25, generator 20,000", "streamed", "2.2 hours", "abc123"):
+        assert text in card, text
+    assert ModelCard(card).data.to_dict()["datasets"] == ["user/pictures"]
+    assert "Last logged loss" not in render_card(folder, family="vae", training=training(loss=None))
+
+
+def test_without_a_record_the_card_says_so(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "was not recorded" in card
+    assert "datasets" not in ModelCard(card).data.to_dict()
+
+
+@pytest.mark.parametrize("name", sorted(set(TRAINING) - {"family", "args", "sample_grid"}))
+def test_a_missing_value_is_an_error(folder: Path, name: str) -> None:
+    record = training()
+    del record[name]
+    with pytest.raises(CardError, match=name):
+        render_card(folder, family="vae", training=record)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "many", True])
+def test_a_value_that_is_no_number_is_an_error(folder: Path, value: object) -> None:
+    with pytest.raises(CardError, match=f"recorded is {value!r}"):
+        render_card(folder, family="vae", training=training(steps=value))
+
+
+def test_results_come_from_the_file_and_parse_back(folder: Path) -> None:
+    (folder / "results.json").write_text(json.dumps({"metrics": [METRIC]}), encoding="utf-8")
+    card = render_card(folder, family="vae", training=training())
+    assert "| fid_digits | 23.46 | 22.1 to 24.9 | 1,000 | digits, validation | digit-classifier-ab12 | 3 |" in card
+    (result,) = ModelCard(card).data.eval_results or []
+    assert (result.metric_type, result.metric_value, result.dataset_split) == ("fid_digits", 23.4567, "validation")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"metrics": [{"name": "fid", "value": 1.0}]}', "metric 'fid' lacks dataset, num_samples, split"),
+        (json.dumps({"metrics": [{**METRIC, "value": None}]}), "recorded is None"),
+        ("[]", "is not of the form"),
+        ("{", "is not of the form"),
+    ],
+)
+def test_results_that_are_not_measured_cannot_be_rendered(folder: Path, content: str, message: str) -> None:
+    (folder / "results.json").write_text(content, encoding="utf-8")
+    with pytest.raises(CardError, match=message):
+        render_card(folder, family="vae")
+
+
+def test_the_sample_grid_must_exist(folder: Path) -> None:
+    with pytest.raises(CardError, match=r"samples\.png of the training record does not exist"):
+        render_card(folder, family="vae", training=training(sample_grid="samples.png"))
+    (folder / "samples.png").touch()
+    assert "](samples.png)" in render_card(folder, family="vae", training=training(sample_grid="samples.png"))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_has_a_card(folder: Path, family: str) -> None:
+    card = render_card(folder, family=family, training=training())
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["library_name"] == "diffusers"
+    assert head["license"] == "apache-2.0"
+    assert family in head["tags"]
+    assert FAMILIES[family].url in card
+    assert re.search(r"```bibtex\n@\w+\{\w+,", card)
+    assert "{{" not in card
+    assert "{%" not in card
+    assert not re.search(r"\n{4,}", card)
+
+
+def test_points_are_not_tagged_as_pictures(tmp_path: Path) -> None:
+    card = ModelCard((export(tiny_points(), tmp_path / "x") / "README.md").read_text(encoding="utf-8"))
+    assert card.data.to_dict().get("pipeline_tag") is None
+    assert "points" in card.content
+
+
+def test_a_published_card_loads_from_the_repository(folder: Path) -> None:
+    (folder / "samples.png").touch()
+    card = render_card(folder, family="vae", training=training(sample_grid="samples.png"))
+    there = relocate(card, "user/vae-digits", "https://hub/user/vae-digits/resolve/main")
+    assert str(folder) not in there
+    assert there.count('("user/vae-digits"') == 3
+    data = ModelCard(there).data.to_dict()
+    assert data["thumbnail"] == "https://hub/user/vae-digits/resolve/main/samples.png"
+    assert relocate("# my own", "user/x", "https://hub") == "# my own"
+
+
+@pytest.mark.parametrize("make", [tiny_vae, tiny_ddpm, tiny_points, lambda: tiny_ddpm(num_classes=3)])
+def test_code_blocks_run(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = export(make(), tmp_path / "with a 'quote' and space")
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    for number, block in enumerate(blocks):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
+        exec(compile(block, f"block {number}", "exec"), {})
+        assert make is tiny_points or Path("sample.png").is_file()

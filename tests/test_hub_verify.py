@@ -1,0 +1,160 @@
+"""`verify` in real interpreters: a good folder passes, and each kind of damage is found and told, not raised."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from hub_toys import other_code, tiny_ddpm, tiny_vae
+
+from hf_genzoo.hub import export, report, verify
+from hf_genzoo.hub.check_folder import check_folder
+from hf_genzoo.hub.verifier import Result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return export(tiny_vae(), tmp_path / "a folder")
+
+
+def named(results: list[Result], start: str) -> Result:
+    (result,) = [result for result in results if result.way.startswith(start)]
+    return result
+
+
+def test_a_good_folder_passes_both_ways_with_equal_samples(folder: Path) -> None:
+    results = verify(folder)
+    assert [result.way.split(" (")[0] for result in results] == [
+        "files",
+        "without hf_genzoo",
+        "with hf_genzoo",
+        "same samples in all ways",
+    ]
+    assert all(result.ok for result in results), report(results)
+    assert "diffusers_modules.local.pipeline_vae_" in named(results, "without").detail
+    assert "VAEPipeline.from_pretrained: hf_genzoo.pipelines.vae.VAEPipeline" in named(results, "with ").detail
+    assert "6 samples of shape (2, 8, 8, 1), equal value by value" in named(results, "same").detail
+    assert report(results).count("ok  ") == 4
+
+
+def test_a_stock_folder_passes_without_remote_code(tmp_path: Path) -> None:
+    results = verify(export(tiny_ddpm(), tmp_path / "ddpm"), ways=[3])
+    assert all(result.ok for result in results), report(results)
+    assert "DDIMPipeline.from_pretrained" in named(results, "stock").detail
+
+
+def test_code_that_needs_the_package_fails_without_it(folder: Path) -> None:
+    other_code(folder, ("import torch\n", "import hf_genzoo\nimport torch\n"))
+    results = verify(folder, ways=[1])
+    assert "imports 'hf_genzoo'" in named(results, "files").detail
+    way = named(results, "without")
+    assert not way.ok
+    assert "No module named 'hf_genzoo'" in way.detail
+
+
+def test_missing_weights_fail(folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    results = verify(folder, ways=[2])
+    assert "vae/ holds no weights" in named(results, "files").detail
+    assert not named(results, "with ").ok
+    assert "FAIL with hf_genzoo" in report(results)
+
+
+def test_samples_that_do_not_come_from_the_generator_fail(folder: Path) -> None:
+    other_code(folder, ("generator=generator, device=self._execution_device", "device=self._execution_device"))
+    results = verify(folder, ways=[1])
+    assert named(results, "files").ok
+    way = named(results, "without")
+    assert not way.ok
+    assert "the same seed does not give the same sample twice: values differ by up to" in way.detail
+
+
+def test_a_folder_that_is_none_and_a_way_that_is_none(tmp_path: Path) -> None:
+    (result,) = verify(tmp_path)
+    assert not result.ok
+    assert "holds no model_index.json" in result.detail
+    with pytest.raises(ValueError, match=r"unknown ways \[7\]"):
+        verify(tmp_path, ways=[7])
+
+
+# Files, without any interpreter
+
+
+def pickled_weights(folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps({"weight": 1}))
+
+
+def pickle_in_disguise(folder: Path) -> None:
+    (folder / "vae" / "extra.dat").write_bytes(pickle.dumps({"weight": 1}))
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def no_safetensors(folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"no such thing")
+
+
+def edited_code(folder: Path) -> None:
+    (path,) = folder.glob("*.py")
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+
+
+def orphaned_code(folder: Path) -> None:
+    (path,) = folder.glob("*.py")
+    shutil.copy(path, folder / "pipeline_vae_0123456789.py")
+
+
+def missing_code(folder: Path) -> None:
+    for path in folder.glob("vae/*.py"):
+        path.unlink()
+
+
+def orphaned_weights(folder: Path) -> None:
+    shutil.copytree(folder / "vae", folder / "old_vae")
+
+
+def missing_component(folder: Path) -> None:
+    shutil.rmtree(folder / "vae")
+
+
+def broken_card(folder: Path) -> None:
+    (folder / "README.md").write_text("---\ntags: [a, b\n---\n", encoding="utf-8")
+
+
+def no_card(folder: Path) -> None:
+    (folder / "README.md").unlink()
+
+
+def half_an_export(folder: Path) -> None:
+    (folder / ".genzoo-export").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (pickled_weights, "vae/diffusion_pytorch_model.bin is a pickle"),
+        (pickle_in_disguise, "vae/extra.dat is a pickle"),
+        (cut_weights, "diffusion_pytorch_model.safetensors is .* bytes long, but its header asks for"),
+        (no_safetensors, "diffusion_pytorch_model.safetensors is not a safetensors file"),
+        (edited_code, r"pipeline_vae_\w+.py was changed: its text has the hash"),
+        (orphaned_code, "pipeline_vae_0123456789.py is named by nothing"),
+        (missing_code, r"the code file vae/vae_\w+.py is missing"),
+        (orphaned_weights, "old_vae/ holds weights but is not named by the index"),
+        (missing_component, "the folder vae/ of ConvVAE is missing"),
+        (broken_card, "the front matter of .* does not parse"),
+        (no_card, "holds no README.md"),
+        (half_an_export, "an export was interrupted"),
+    ],
+)
+def test_damage_is_found_by_looking(folder: Path, damage, message: str) -> None:
+    assert check_folder(folder) == []
+    damage(folder)
+    import re
+
+    problems = check_folder(folder)
+    assert any(re.search(message, problem) for problem in problems), problems
+    (result,) = verify(folder, ways=[])
+    assert not result.ok
