@@ -141,7 +141,7 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
             values = class_labels.tolist() if isinstance(class_labels, Tensor) else list(class_labels)
             given = [self._label_index(label) for label in values]
             batch_size = len(given) if batch_size == 1 else batch_size
-            if len(given) != batch_size or not given:
+            if len(given) not in (1, batch_size) or not given:
                 raise ValueError(f"got {len(given)} class_labels for {batch_size} images; pass one for each, or one")
         given = given * batch_size if len(given) == 1 else given
         return torch.tensor(given, device=self._execution_device), batch_size

@@ -97,7 +97,7 @@ def test_continuous_bernoulli_density_integrates_to_one_and_has_its_mean(logit: 
 
 def test_continuous_bernoulli_gradient_keeps_its_digits_near_one_half() -> None:
     logits = torch.tensor([[1e-6], [1e-3], [0.15], [0.199], [0.201], [0.3]], requires_grad=True)
-    # At y = sigmoid(l) the Bernoulli part has no slope; what is left, 1/l - 1/sinh(l), is l/6 - 7 l^3/360 + 31 l^5/15120
+    # At y = sigmoid(l) the Bernoulli part has no slope. What is left is 1/l - 1/sinh(l) = l/6 - 7 l^3/360 + ...
     pixels = torch.sigmoid(logits.detach())
     continuous_bernoulli_log_likelihood(logits, pixels).sum().backward()
     values = logits.detach()

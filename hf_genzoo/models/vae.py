@@ -121,18 +121,6 @@ class ConvVAEOutput(BaseOutput):
     decoded: Tensor = None  # type: ignore[assignment]
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), at one width."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden + self.conv_2(F.silu(self.conv_1(F.silu(hidden))))
-
-
 class ConvVAE(ModelMixin, ConfigMixin):
     """q(z | x) = N(mean(x), diag exp logvar(x)), p(z) = N(0, I), and p(x | z) by `likelihood`.
 
@@ -141,6 +129,7 @@ class ConvVAE(ModelMixin, ConfigMixin):
         in_channels: Channels of the images.
         latent_dim: Length of z.
         block_out_channels: Width of each stage; each halves (encoder) or doubles (decoder) the resolution.
+        hidden_dim: Width of the fully connected layer between the convolutions and the latent.
         likelihood: "bernoulli", "gaussian" (learned scalar sigma) or "continuous_bernoulli".
 
     Raises:
@@ -154,6 +143,7 @@ class ConvVAE(ModelMixin, ConfigMixin):
         in_channels: int = 1,
         latent_dim: int = 32,
         block_out_channels: tuple[int, ...] = (32, 64),
+        hidden_dim: int = 256,
         likelihood: str = "bernoulli",
     ):
         super().__init__()
@@ -171,13 +161,15 @@ class ConvVAE(ModelMixin, ConfigMixin):
 
         down: list[nn.Module] = []
         for width_in, width_out in itertools.pairwise(widths):
-            down += [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1), ResidualBlock(width_out)]
-        self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Flatten(), nn.Linear(features, 2 * latent_dim))
+            down += [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1), nn.SiLU()]
+        down += [nn.Flatten(), nn.Linear(features, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, 2 * latent_dim)]
+        self.encoder = nn.Sequential(*down)
 
-        up: list[nn.Module] = []
+        up: list[nn.Module] = [nn.Linear(latent_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, features)]
+        up += [nn.Unflatten(1, (widths[-1], size, size))]
         for width_in, width_out in itertools.pairwise(reversed(widths)):
-            up += [ResidualBlock(width_in), nn.SiLU(), nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1)]
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, features), nn.Unflatten(1, (widths[-1], size, size)), *up)
+            up += [nn.SiLU(), nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1)]
+        self.decoder = nn.Sequential(*up)
         if likelihood == "gaussian":
             self.log_sigma = nn.Parameter(torch.tensor(LOG_SIGMA_INIT))
 
