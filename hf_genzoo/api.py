@@ -112,7 +112,8 @@ def sample(
         for start in range(0, num_images, batch_size):
             count = min(batch_size, num_images - start)
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
-            images += pipeline(batch_size=count, generator=generators, **extra).images
+            images += pipeline(  # pyright: ignore[reportCallIssue]
+            batch_size=count, generator=generators, **extra).images
             bar.update(count)
     output = Path(output)
     if output.suffix:

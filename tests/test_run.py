@@ -232,7 +232,7 @@ def test_torn_checkpoints_are_passed_over_by_name(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     flipped = tmp_path / "checkpoint-2" / "model.safetensors"
     flipped.write_bytes(flipped.read_bytes()[:-1] + b"\x55")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="checkpoint") as caught:
         run = toy_run(tmp_path, resume_from_checkpoint="latest")
     said = " ".join(str(w.message) for w in caught)
     assert "checkpoint-4 is torn: run_0.pt is missing" in said
@@ -249,7 +249,7 @@ def test_a_foreign_or_missing_checkpoint_is_refused_by_name(tmp_path: Path) -> N
         toy_run(tmp_path, resume_from_checkpoint=str(foreign))
     with pytest.raises(ValueError, match="there is no such folder"):
         toy_run(tmp_path, resume_from_checkpoint=str(tmp_path / "nothing"))
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no usable checkpoint"):
+    with pytest.warns(UserWarning, match="checkpoint-9"), pytest.raises(ValueError, match="no usable checkpoint"):
         toy_run(tmp_path, resume_from_checkpoint="latest")
 
 

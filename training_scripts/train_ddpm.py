@@ -185,7 +185,7 @@ def main(args: Args) -> Path:
             x_0 = batch["pixel_values"]  # (B, C, H, W) in [-1, 1]
             noise = torch.randn_like(x_0)
             t = draw_timesteps(len(x_0), alphas_cumprod, args)
-            x_t = scheduler.add_noise(x_0, noise, t)  # eq. 4
+            x_t = scheduler.add_noise(x_0, noise, t)  # eq. 4  # pyright: ignore[reportArgumentType]
             y = hide_labels(batch.get("class_labels"), data.num_classes, args.conditioning_dropout_prob)
             target = training_target(scheduler, x_0, noise, t, args.prediction_type)
             error = (unet(x_t, t, class_labels=y).sample - target).square().mean(dim=(1, 2, 3))  # eq. 14

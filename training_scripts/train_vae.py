@@ -19,7 +19,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import nn
 
-from hf_genzoo.data import image_dataset
+from hf_genzoo.data import Data, image_dataset
 from hf_genzoo.losses import kl_standard_normal
 from hf_genzoo.models.vae import ConvVAE
 from hf_genzoo.pipelines.vae import VAEPipeline
@@ -44,8 +44,8 @@ class Args(TrainingArgs):
     )
     likelihood: Literal["bernoulli", "gaussian", "continuous_bernoulli"] = flag(
         "continuous_bernoulli",
-        "p(x|z): bernoulli for binary pictures, gaussian with a learned scalar sigma, or continuous_bernoulli for grey "
-        "values in [0, 1].",
+        "p(x|z): bernoulli for binary pictures, gaussian with a learned scalar sigma, or continuous_bernoulli for "
+        "grey values in [0, 1].",
     )
 
 
@@ -97,7 +97,7 @@ def main(args: Args) -> Path:
         ema=["vae"],
         data=data,
         export=export,
-        preview=partial(preview, args=args, originals=data.examples(args.num_validation_images)),
+        preview=partial(preview, args=args, data=data),
     )
     vae = run.nets["vae"]
 
@@ -116,14 +116,16 @@ def export(nets: dict[str, nn.Module]) -> VAEPipeline:
     return VAEPipeline(vae=nets["vae"])
 
 
-def preview(pipeline: VAEPipeline, args: Args, originals: dict[str, Any]) -> list[Image.Image]:
-    """A quarter each of pictures and their reconstructions, side by side, then samples."""
-    count = args.num_validation_images
-    pairs = count // 4
-    samples = pipeline(batch_size=count - 2 * pairs, generator=torch.Generator().manual_seed(args.seed)).images
+def preview(pipeline: VAEPipeline, args: Args, data: Data) -> list[Image.Image]:
+    """Pictures beside their reconstructions, in the first half of the grid, then samples."""
+    pairs = args.num_validation_images // 4
+    samples = pipeline(
+        batch_size=args.num_validation_images - 2 * pairs, generator=torch.Generator().manual_seed(args.seed)
+    ).images
     if pairs == 0:
         return samples
-    before = VaeImageProcessor().postprocess(originals["pixel_values"][:pairs], output_type="pil")
+    pictures = next(data.batches(batch_size=pairs, seed=args.seed))["pixel_values"]
+    before: Any = VaeImageProcessor().postprocess(pictures, output_type="pil")
     after = pipeline.reconstruct(before).images
     return [image for pair in zip(before, after, strict=True) for image in pair] + samples
 

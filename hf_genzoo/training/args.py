@@ -120,29 +120,15 @@ def _require(ok: bool, name: str, value: Any, wanted: str) -> None:
         raise ValueError(f"--{name} is {value!r}: it must be {wanted}")
 
 
-# What may differ between a checkpoint and the run that resumes it: where things go and how often, never what is learnt.
+# What may differ between a checkpoint and the run that resumes it: where things go and how often, never what is
+# learnt.
 FREE_ON_RESUME = frozenset(
-    [
-        "output_dir",
-        "overwrite_output_dir",
-        "logging_dir",
-        "logging_steps",
-        "checkpointing_steps",
-        "checkpoints_total_limit",
-        "resume_from_checkpoint",
-        "report_to",
-        "tracker_project_name",
-        "validation_steps",
-        "num_validation_images",
-        "push_to_hub",
-        "hub_model_id",
-        "hub_token",
-        "hub_private_repo",
-        "max_nonfinite_steps",
-        "use_cpu",
-        "data_cache_dir",
-        "num_train_epochs",
-    ]
+    {
+        *("output_dir", "overwrite_output_dir", "logging_dir", "logging_steps", "report_to", "tracker_project_name"),
+        *("checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "max_nonfinite_steps"),
+        *("validation_steps", "num_validation_images", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
+        *("use_cpu", "data_cache_dir", "num_train_epochs"),
+    }
 )
 
 A = TypeVar("A", bound=TrainingArgs)

@@ -41,7 +41,8 @@ def make_accelerator(args: TrainingArgs) -> Accelerator:
             raise ValueError(f"--report_to {args.report_to}: {error}") from error
         raise
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        accelerator.state.deepspeed_plugin.deepspeed_config[_DEEPSPEED_BATCH] = args.train_batch_size
+        plugin: Any = accelerator.state.deepspeed_plugin
+        plugin.deepspeed_config[_DEEPSPEED_BATCH] = args.train_batch_size
     if accelerator.num_processes > 1:
         atexit.register(_leave_group)
     return accelerator

@@ -258,7 +258,7 @@ class Run:
                     raise ValueError(f"--gradient_checkpointing: {name} ({type(net).__name__}) does not support it")
                 enable()
             if args.channels_last:
-                net.to(memory_format=torch.channels_last)
+                net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             if args.torch_compile:
                 net.compile()  # in place, unlike torch.compile(net): state dicts keep their names
         if args.allow_tf32:
