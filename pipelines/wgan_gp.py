@@ -108,7 +108,9 @@ class WGANPipeline(DiffusionPipeline):
         latent_dim = self.net_g.config["latent_dim"]
         for latents in (latents_a, latents_b):
             if latents.shape not in ((latent_dim,), (1, latent_dim)):
-                raise ValueError(f"an end must have shape ({latent_dim},) or (1, {latent_dim}), not {latents.shape}")
+                raise ValueError(
+                    f"an end must have shape ({latent_dim},) or (1, {latent_dim}), not {tuple(latents.shape)}"
+                )
         between = interpolate_latents(latents_a.flatten(), latents_b.flatten(), steps, mode)
         return self(batch_size=steps, latents=between, output_type=output_type, return_dict=return_dict)
 

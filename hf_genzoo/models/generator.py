@@ -53,7 +53,8 @@ class ConvGenerator(ModelMixin, ConfigMixin):
         layers += _norm_act(width)
         for width_in, width_out in itertools.pairwise(block_out_channels):
             # Kernel 4 with stride 2: every output pixel gets the same number of taps, hence no checkerboard.
-            layers += [nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1), *_norm_act(width_out)]
+            up = nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, bias=False)  # the norm has a bias
+            layers += [up, *_norm_act(width_out)]
         layers += [nn.Conv2d(block_out_channels[-1], out_channels, 3, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
