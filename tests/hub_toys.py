@@ -27,18 +27,16 @@ TRAINING = {
 
 
 def tiny_vae(seed: int = 0, latent_dim: int = 3) -> DiffusionPipeline:
-    from hf_genzoo.pipelines.vae import VAEPipeline
-
     from hf_genzoo.models.vae import ConvVAE
+    from hf_genzoo.pipelines.vae import VAEPipeline
 
     torch.manual_seed(seed)
     return VAEPipeline(ConvVAE(sample_size=8, latent_dim=latent_dim, block_out_channels=(8,)))
 
 
 def tiny_points(seed: int = 0) -> DiffusionPipeline:
-    from hf_genzoo.pipelines.wgan_gp import WGANPipeline
-
     from hf_genzoo.models.generator import MLPGenerator
+    from hf_genzoo.pipelines.wgan_gp import WGANPipeline
 
     torch.manual_seed(seed)
     return WGANPipeline(MLPGenerator(hidden_dim=8))

@@ -74,11 +74,12 @@ def test_conditional_ddpm_publishes_its_pipeline_only(tmp_path: Path) -> None:
 
 
 def test_code_is_published_verbatim_under_unique_names(tmp_path: Path) -> None:
+    from hf_genzoo.models import vae as networks
     from hf_genzoo.pipelines import vae as pipelines
 
-    from hf_genzoo.models import vae as networks
-
-    folder = export(tiny_vae(), tmp_path / "vae")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder = export(tiny_vae(), tmp_path / "vae")
     (pipeline_file,) = folder.glob("*.py")
     (network_file,) = folder.glob("vae/*.py")
     for path, module in ((pipeline_file, pipelines), (network_file, networks)):
@@ -195,9 +196,8 @@ def test_a_failure_while_writing_changes_nothing(tmp_path: Path, monkeypatch: py
 
 
 def test_load_gives_installed_classes_without_running_the_folders_code(tmp_path: Path) -> None:
-    from hf_genzoo.pipelines.vae import VAEPipeline
-
     from hf_genzoo.models.vae import ConvVAE
+    from hf_genzoo.pipelines.vae import VAEPipeline
 
     source = tiny_vae()
     folder = export(source, tmp_path / "vae")
@@ -380,6 +380,21 @@ def test_a_name_that_diffusers_would_take_for_its_own_is_refused(
         code_file(Net)
 
 
+def test_code_that_was_edited_after_its_import_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "edited_net.py"
+    path.write_text("class Net:\n    def size(self):\n        return 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    from edited_net import Net  # pyright: ignore[reportMissingImports]
+
+    path.write_text("# more words\n\nclass Net:\n    def size(self):\n        return 1\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code_file(Net)
+    path.write_text("class Net:\n    def size(self):\n        return 2\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"was edited after it was imported \(Net\.size"):
+        code_file(Net)
+
+
 # Light
 
 
@@ -390,9 +405,8 @@ def test_importing_the_package_costs_no_torch() -> None:
 
 
 def test_unknown_names() -> None:
-    import hf_genzoo.pipelines
-
     import hf_genzoo.hub
+    import hf_genzoo.pipelines
 
     for module in (hf_genzoo.hub, hf_genzoo.pipelines):
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -42,7 +42,7 @@ except ValueError as error:
 def run(code: str, hub: HubServer, home: Path, *arguments: str) -> str:
     env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", **hub.environment()}
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout
 
 

@@ -4,8 +4,10 @@ import ast
 import inspect
 import re
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from hf_genzoo.hub.layout import STOCK_LIBRARIES, content_hash, split_pipeline_stem, split_stem, text_of
@@ -109,6 +111,7 @@ def code_file(cls: type, prefix: str | None = None) -> CodeFile:
     if "." in cls.__qualname__:
         raise PublishedFileError(f"{path}: {cls.__qualname__} must be defined at the top level of its file")
     text = text_of(path)
+    _warn_if_edited(cls, path, text)
     stem = f"{prefix or _own_name(path)}_{content_hash(text)}"
     _check_clash(stem, cls)
     return CodeFile(stem, cls.__name__, text)
@@ -124,6 +127,34 @@ def _source_file(cls: type) -> Path:
             f"{cls.__module__}.{cls.__name__} has no source file to publish (looked for {source})"
         )
     return Path(source)
+
+
+def _warn_if_edited(cls: type, path: Path, text: str) -> None:
+    """Warn when the file was edited after it was imported: what is published is then not what was trained.
+
+    Compared are the byte code, names and constants of the class's methods; comments and line numbers may differ.
+    """
+    written, todo = set(), [compile(text, str(path), "exec")]
+    while todo:
+        code = todo.pop()
+        written.add(_essence(code))
+        todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    for name, member in vars(cls).items():
+        function = inspect.unwrap(getattr(member, "__func__", member)) if callable(member) else None
+        code = getattr(function, "__code__", None)
+        if code is not None and Path(code.co_filename) == path and _essence(code) not in written:
+            warnings.warn(
+                f"{path} was edited after it was imported ({cls.__name__}.{name} is not what runs here): the published"
+                " code may not fit the weights",
+                UserWarning,
+                stacklevel=4,
+            )
+            return
+
+
+def _essence(code: CodeType) -> tuple:
+    constants = tuple(repr(constant) for constant in code.co_consts if not isinstance(constant, CodeType))
+    return code.co_name, code.co_code, code.co_names, constants
 
 
 def _own_name(path: Path) -> str:

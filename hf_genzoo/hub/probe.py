@@ -110,22 +110,22 @@ def try_call(name: str, call: Callable[[], Any], folder: Path, number: int) -> d
 
     start = time.perf_counter()
     outcome: dict[str, Any] = {"name": name, "ok": False, "samples": []}
+    caught: list[Any] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             pipeline = call()
         outcome["class"] = f"{type(pipeline).__module__}.{type(pipeline).__name__}"
-        outcome["warnings"] = [
-            str(warning.message) for warning in caught if "exported with another version" in str(warning.message)
-        ]
         for draw in range(2):
             path = folder / f"sample_{number}_{draw}.npy"
             np.save(path, sample(pipeline), allow_pickle=False)
             outcome["samples"].append(str(path))
         outcome["ok"] = True
     except Exception as error:
-        outcome["error"] = f"{type(error).__name__}: {error}"
-        outcome["traceback"] = traceback.format_exc()
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        outcome["error"] = f"{type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})"
+    messages = [str(warning.message) for warning in caught]
+    outcome["warnings"] = [message for message in messages if "exported with another version" in message]
     outcome["seconds"] = time.perf_counter() - start
     return outcome
 

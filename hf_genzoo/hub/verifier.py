@@ -162,7 +162,7 @@ def _judge(answer: dict[str, Any], samples: list[np.ndarray]) -> tuple[list[str]
         problems.append(f"modules were imported that this way must not need: {', '.join(answer['foreign'][:5])}")
     for outcome in answer["outcomes"]:
         if not outcome["ok"]:
-            problems.append(f"{outcome['name']}: {outcome['error']}")
+            problems += [f"{outcome['name']}: {outcome['error']}", *outcome["warnings"]]
             continue
         notes.append(f"{outcome['name']}: {outcome['class']} in {outcome['seconds']:.1f} s")
         notes += outcome["warnings"]
