@@ -29,7 +29,7 @@ def stored_classes(features: Features | None, column: str) -> Classes | None:
     feature = (features or {}).get(column)
     if not isinstance(feature, ClassLabel):
         return None
-    return Classes(list(feature.names), list(range(feature.num_classes)))
+    return Classes(list(feature.names), list(range(len(feature.names))))
 
 
 def column_values(rows: Dataset, column: str) -> list[Any]:

@@ -36,6 +36,8 @@ SIZES = {"small": (0.090, 0.100), "large": (0.145, 0.160)}
 RELATIONS = {"left of": "right of", "above": "below", "right of": "left of", "below": "above"}
 """Each relation and its converse."""
 
+SIZE_NAMES, COLOUR_NAMES, RELATION_NAMES = tuple(SIZES), tuple(PALETTE), tuple(RELATIONS)
+
 OFF_PALETTE, UNKNOWN = "off-palette", "unknown"
 
 BACKGROUND = np.array([255.0, 255.0, 255.0])
@@ -194,22 +196,24 @@ def _across(
     return float(start), float(rng.uniform(max(second[0], start - most), min(second[1], start + most)))
 
 
+def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
+    return names[int(rng.integers(len(names)))]
+
+
 def sample(rng: np.random.Generator) -> tuple[Scene, tuple[float, ...]]:
     """A random scene and the radii of its objects. Words and relation are uniform and independent.
 
     Objects lie inside the picture with a gap between them, and the direction of the relation clearly dominates.
     """
     count = 2 if rng.random() < TWO_OBJECTS else 1
-    words = [
-        (str(rng.choice(list(SIZES))), str(rng.choice(list(PALETTE))), str(rng.choice(SHAPES))) for _ in range(count)
-    ]
+    words = [(_pick(rng, SIZE_NAMES), _pick(rng, COLOUR_NAMES), _pick(rng, SHAPES)) for _ in range(count)]
     radii = tuple(float(rng.uniform(*SIZES[size])) for size, _, _ in words)
     reach = [_extent(shape, radius) for (_, _, shape), radius in zip(words, radii, strict=True)]
     across = [(EDGE + side, 1 - EDGE - side) for side, _, _ in reach]
     down = [(EDGE + up, 1 - EDGE - low) for _, up, low in reach]
     if count == 1:
         return Scene((Thing(*words[0], float(rng.uniform(*across[0])), float(rng.uniform(*down[0]))),)), radii
-    relation = str(rng.choice(list(RELATIONS)))
+    relation = _pick(rng, RELATION_NAMES)
     i, j = (0, 1) if relation in ("left of", "above") else (1, 0)  # i is the left or upper one
     x, y = [0.0, 0.0], [0.0, 0.0]
     if relation in ("left of", "right of"):

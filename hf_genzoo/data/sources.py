@@ -50,10 +50,12 @@ def unknown_split(name: str, split: str, names: Iterable[str]) -> str:
 
 def _saved(folder: Path, split: str) -> Dataset:
     """A folder written by `save_to_disk`."""
+    if not any(folder.rglob("*.arrow")):  # load_from_disk cannot read what save_to_disk writes for no rows
+        raise ValueError(f"split {split!r} of {str(folder)!r} is empty")
     saved = load_from_disk(str(folder))
     if isinstance(saved, DatasetDict):
         if split not in saved:
-            raise ValueError(unknown_split(str(folder), split, saved))
+            raise ValueError(unknown_split(str(folder), split, [str(name) for name in saved]))
         return saved[split]
     if saved.split is not None and str(saved.split) != split:
         raise ValueError(unknown_split(str(folder), split, [str(saved.split)]))
