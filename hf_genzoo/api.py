@@ -113,7 +113,8 @@ def sample(
             count = min(batch_size, num_images - start)
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
             images += pipeline(  # pyright: ignore[reportCallIssue]
-            batch_size=count, generator=generators, **extra).images
+                batch_size=count, generator=generators, **extra
+            ).images
             bar.update(count)
     output = Path(output)
     if output.suffix:

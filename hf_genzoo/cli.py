@@ -98,11 +98,10 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from hf_genzoo.hub import verify
+    from hf_genzoo.hub import report, verify
 
     results = verify(args.model)
-    for result in results:
-        print(result)
+    print(report(results))
     return 0 if all(result.ok for result in results) else 1
 
 

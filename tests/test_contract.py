@@ -1,0 +1,235 @@
+"""Every family keeps the promises of `contract.py`; families broken on purpose do not."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import contract
+import numpy as np
+import pytest
+import torch
+from contract import args_of, observed_training
+from safetensors.torch import load_file
+from toy import ToyData, toy_export
+
+import hf_genzoo
+from hf_genzoo.api import script_of
+from hf_genzoo.data.args import DataArgs
+from hf_genzoo.families import FAMILIES, get_family
+from hf_genzoo.hub import PublishedFileError, check_published_file, load, report, verify
+from hf_genzoo.training.args import TrainingArgs
+from hf_genzoo.training.run import Run
+
+# Families, and the second face of those that have two.
+SUBJECTS = {
+    **{name: (name, {}) for name in FAMILIES},
+    "ddpm-classes": ("ddpm", {"class_column": "label"}),
+    "wgan_gp-points": ("wgan_gp", {"dataset_name": "gaussians2d", "dataset_config_name": "ring"}),
+}
+
+
+@dataclass
+class Trained:
+    script: ModuleType
+    folder: Path
+    seen: contract.Observed
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Trained:
+    """A family trained for four steps, once a session; parametrised indirectly."""
+    family, changes = SUBJECTS[request.param]
+    script = script_of(family)
+    folder = tmp_path_factory.mktemp("trained") / f"{request.param} folder"
+    with observed_training() as seen:
+        assert script.main(args_of(script, output_dir=str(folder), max_train_steps=4, **changes)) == folder
+    return Trained(script, folder, seen)
+
+
+each_subject = pytest.mark.parametrize("trained", list(SUBJECTS), indirect=True, scope="session")
+each_family = pytest.mark.parametrize("family", sorted(FAMILIES))
+
+
+@each_family
+def test_files_and_flags(family: str) -> None:
+    contract.check_files(get_family(family))
+    contract.check_flags(script_of(family))
+
+
+def test_no_orphans_and_one_way_dependencies() -> None:
+    contract.check_no_orphans()
+    contract.check_dependencies()
+    for path in [*(contract.ROOT / "pipelines").glob("[!_]*.py")]:
+        check_published_file(path)
+
+
+@each_subject
+def test_each_optimiser_moves_its_own(trained: Trained) -> None:
+    contract.check_ownership(trained.seen)
+
+
+@each_subject
+def test_sampling(trained: Trained) -> None:
+    contract.check_sampling(load(trained.folder))
+
+
+@each_subject
+def test_bad_arguments(trained: Trained) -> None:
+    pipeline = load(trained.folder)
+    if type(pipeline).__module__.startswith("hf_genzoo"):  # stock pipelines refuse what diffusers refuses
+        contract.check_bad_arguments(pipeline)
+
+
+@each_subject
+def test_exported_folder_is_complete(trained: Trained) -> None:
+    present = {path.name for path in trained.folder.iterdir()}
+    assert {"README.md", "model_index.json", "training.json", "samples.png", "checkpoint-4", "logs"} <= present
+    info = hf_genzoo.info(trained.folder)
+    assert info["training"]["steps"] == 4
+    assert info["training"]["args"]["max_train_steps"] == 4
+    assert info["training"]["versions"]["torch"] == torch.__version__
+    assert re.match(r"genzoo train \w+ --", info["training"]["command"])
+
+
+@each_subject
+def test_card_code_runs(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = contract.card_code(trained.folder)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block.replace("batch_size=16", "batch_size=2"), "card", "exec"), {})
+
+
+@each_subject
+def test_loads_in_every_way(trained: Trained) -> None:
+    results = verify(trained.folder)
+    assert all(result.ok for result in results), report(results)
+    assert len(results) == 4  # files, two ways, their agreement
+
+
+@each_family
+def test_two_seeds_differ_and_one_does_not(family: str, tmp_path: Path) -> None:
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        folder = tmp_path / str(number)
+        script_of(family).main(args_of(script_of(family), output_dir=str(folder), max_train_steps=2, seed=seed))
+        weights.append(load_file(next(folder.glob("*/diffusion_pytorch_model.safetensors"))))
+    same, other = (all(torch.equal(weights[0][k], w[k]) for k in w) for w in weights[1:])
+    assert same
+    assert not other
+
+
+def test_sample_grid_and_folder_of_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "vae"
+    hf_genzoo.train("vae", preset="tiny", output_dir=str(folder), max_train_steps=2)
+    hf_genzoo.sample(folder, tmp_path / "pictures", num_images=3, batch_size=2)
+    hf_genzoo.sample(folder, tmp_path / "more", num_images=4, batch_size=4)
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [f.name for f in files] == ["00000.png", "00001.png", "00002.png"]
+    assert all(f.read_bytes() == (tmp_path / "more" / f.name).read_bytes() for f in files)
+    assert hf_genzoo.sample(folder, tmp_path / "grid.png", num_images=5).is_file()
+    with pytest.raises(ValueError, match="samples in one step"):
+        hf_genzoo.sample(folder, tmp_path / "x.png", num_inference_steps=5)
+    with pytest.raises(ValueError, match="num_images is 0"):
+        hf_genzoo.sample(folder, tmp_path / "x.png", num_images=0)
+
+
+# Broken on purpose --------------------------------------------------------------------------------------------------
+
+
+def broken_run(folder: Path, **optimizers: torch.optim.Optimizer) -> Run:
+    nets = {"g": torch.nn.Linear(2, 2), "d": torch.nn.Linear(2, 1)}
+    args = TrainingArgs(output_dir=str(folder), max_train_steps=2, train_batch_size=2, lr_warmup_steps=0)
+    sgd = {name: torch.optim.SGD(net.parameters(), lr=0.1) for name, net in nets.items()}
+    return Run(args, nets=nets, optimizers=sgd, data=ToyData(), export=toy_export, ema=[])
+
+
+def test_contract_sees_a_parameter_moved_by_the_wrong_optimiser(tmp_path: Path) -> None:
+    with observed_training() as seen:
+        run = broken_run(tmp_path)
+        g, d = run.nets["g"], run.nets["d"]
+        for batch in run.update("d"):
+            run.backward(d(g(batch["points"])).mean())
+            with torch.no_grad():
+                g.bias.add_(1.0)  # the discriminator's phase reaches into the generator
+        for batch in run.update("g"):
+            run.backward(d(g(batch["points"])).mean())
+    with pytest.raises(AssertionError, match=r"wrong optimiser: \[\"g.bias moved while 'd' learnt\"\]"):
+        contract.check_ownership(seen)
+
+
+def test_contract_sees_a_shared_parameter(tmp_path: Path) -> None:
+    shared = torch.nn.Linear(2, 1)
+    args = TrainingArgs(output_dir=str(tmp_path), max_train_steps=1)
+    sgd = {name: torch.optim.SGD(shared.parameters(), lr=0.1) for name in ("g", "d")}
+    with pytest.raises(ValueError, match="belongs to optimisers 'g' and 'd'"):
+        Run(args, nets={"net": shared}, optimizers=sgd, data=ToyData(), export=toy_export)
+
+
+def test_contract_sees_an_idle_parameter(tmp_path: Path) -> None:
+    with observed_training() as seen:
+        run = broken_run(tmp_path)
+        for batch in run.update("d"):
+            run.backward((run.nets["d"].weight * batch["points"]).mean())  # the bias is left out
+    with pytest.raises(AssertionError, match=r"without a gradient: \['d.bias'\]"):
+        contract.check_ownership(seen)
+
+
+def test_contract_sees_a_flag_without_help_or_with_another_type() -> None:
+    @dataclass
+    class NoHelp(TrainingArgs):
+        temperature: float = 1.0
+
+    @dataclass
+    class OtherType(TrainingArgs):
+        resolution: float = DataArgs.__dataclass_fields__["resolution"]
+
+    for args, expected in ((NoHelp, "--temperature has no help"), (OtherType, "--resolution is")):
+        script = SimpleNamespace(Args=args, TINY={}, SMALL={}, __doc__="https://arxiv.org/abs/0")
+        with pytest.raises(AssertionError, match=expected):
+            contract.check_flags(script)
+
+
+def test_contract_sees_a_pipeline_that_imports_the_package(tmp_path: Path) -> None:
+    source = (contract.ROOT / "pipelines" / "vae.py").read_text()
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        source.replace("import math\n", "import math\nfrom hf_genzoo.losses import kl_standard_normal\n", 1)
+    )
+    with pytest.raises(PublishedFileError, match=r"broken\.py.*hf_genzoo"):
+        check_published_file(broken)
+
+
+def test_contract_sees_missing_files_and_orphans(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"vae lacks training_scripts/train_vae\.py"):
+        contract.check_files(get_family("vae"), tmp_path)
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "stray.py").touch()
+    with pytest.raises(AssertionError, match="not in the table of families: stray"):
+        contract.check_no_orphans(tmp_path)
+
+
+class Unrepeatable:
+    """A pipeline that ignores its generator."""
+
+    def set_progress_bar_config(self, disable: bool) -> None: ...
+
+    def __call__(self, batch_size=1, generator=None, output_type="np", return_dict=True):
+        return SimpleNamespace(images=torch.rand(batch_size, 2, 2, 1).numpy())
+
+
+class Careless(Unrepeatable):
+    """One that swallows every argument."""
+
+    def __call__(self, batch_size=1, generator=None, output_type="np", return_dict=True):
+        return SimpleNamespace(images=np.zeros((1, 2, 2, 1)))
+
+
+def test_contract_sees_careless_pipelines() -> None:
+    with pytest.raises(AssertionError, match="the same generator gives other samples"):
+        contract.check_sampling(Unrepeatable())
+    with pytest.raises(AssertionError, match="the generator has no effect"):
+        contract.check_sampling(Careless())
+    with pytest.raises(AssertionError, match="is not refused"):
+        contract.check_bad_arguments(Careless())
