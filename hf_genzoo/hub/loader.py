@@ -78,7 +78,7 @@ def load(
     cls = installed.pipeline_class(index, origin)
     folder = fetch_rest(origin, found, index, variant=variant, **hub)
     with view(folder, index, origin) as shown:
-        return _named(_plain_from_pretrained(cls)(cls, str(shown), **options), shown, origin)
+        return _named(_plain_from_pretrained(cls)(cls, str(shown), use_safetensors=True, **options), shown, origin)
 
 
 def fetch_index(
@@ -149,7 +149,7 @@ def fetch_rest(
 
 @contextmanager
 def view(folder: Path, index: Index, where: str) -> Iterator[Path]:
-    """A temporary folder that shows a repository without its code, its index naming the installed classes.
+    """A temporary folder that shows a repository without code and pickles, its index naming the installed classes.
 
     Links are enough: weights are read, or mapped by inode, before the view is removed.
     """
@@ -162,11 +162,16 @@ def view(folder: Path, index: Index, where: str) -> Iterator[Path]:
                 raise LayoutError(f"{where} holds no folder {component!r}, which its {INDEX} names")
             for path in source.rglob("*"):
                 relative = path.relative_to(folder)
-                if path.is_file() and path.suffix != ".py" and not is_hidden(relative):
+                if path.is_file() and path.suffix not in (".py", *PICKLE_SUFFIXES) and not is_hidden(relative):
                     (shown / relative).parent.mkdir(parents=True, exist_ok=True)
                     _link(path.resolve(), shown / relative)
         (shown / INDEX).write_text(json.dumps(raw, indent=2), encoding="utf-8")
-        yield shown
+        try:
+            yield shown
+        except OSError as error:  # such as missing weights: say where, not where the view was
+            if str(shown) in str(error):
+                raise OSError(str(error).replace(str(shown), str(folder))) from error
+            raise
 
 
 def _link(source: Path, target: Path) -> None:
@@ -238,6 +243,7 @@ def _adopted(function: Callable[..., Any]) -> Callable[..., Any]:
             raise LayoutError(f"{origin} holds a {named.__name__}, not a {cls.__name__}")
         kwargs.pop("revision", None)
         kwargs.pop("trust_remote_code", None)  # nothing remote to trust
+        kwargs.setdefault("use_safetensors", True)  # else diffusers would fall back to pickles
         folder = fetch_rest(origin, found, index, variant=kwargs.get("variant"), **hub)
         with view(folder, index, origin) as shown:
             return _named(function(cls, str(shown), **kwargs), shown, origin)
