@@ -51,7 +51,10 @@ def test_losses_of_two_networks_streams_and_long_runs(folder: Path) -> None:
     for text in ("critic -1.25, generator 20,000", "streamed", "2.2 hours", "abc123"):
         assert text in card, text
     assert ModelCard(card).data.to_dict()["datasets"] == ["user/pictures"]
-    assert "Last logged loss" not in render_card(folder, family="vae", training=training(loss=None))
+    for nothing in (None, {}):
+        assert "Last logged loss" not in render_card(folder, family="vae", training=training(loss=nothing))
+    diverged = render_card(folder, family="vae", training=training(loss={"loss": float("nan")}))
+    assert "| Last logged loss | loss not finite |" in diverged
 
 
 def test_without_a_record_the_card_says_so(folder: Path) -> None:

@@ -212,8 +212,11 @@ def _duration(seconds: Any) -> str:
 
 
 def _losses(loss: Any) -> str:
+    """One loss or several. A loss that is not finite is a fact about a run, not a lack: it is stated as such."""
+    if isinstance(loss, float) and not math.isfinite(loss):
+        return "not finite"
     if isinstance(loss, Mapping):
-        return ", ".join(f"{name} {_number(value)}" for name, value in loss.items())
+        return ", ".join(f"{name} {_losses(value)}" for name, value in loss.items())
     return _number(loss)
 
 
