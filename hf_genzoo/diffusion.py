@@ -42,7 +42,7 @@ def training_target(scheduler: SchedulerMixin, x_0: Tensor, noise: Tensor, t: Te
 
 
 def min_snr_weight(alphas_cumprod: Tensor, t: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Weight of the squared error at each timestep (Hang et al. 2023, section 3.4).
+    """Weight of the squared error at each timestep (Hang et al. 2023).
 
     The weight is min(SNR, gamma) on the error of x_0. An error of eps is sqrt(SNR) times as large as that of x_0 and
     an error of v sqrt(SNR + 1) times, so the same objective has weight min(SNR, gamma) / SNR on eps and

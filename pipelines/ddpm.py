@@ -16,6 +16,7 @@ This file is published beside the weights: it imports torch and diffusers only.
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
@@ -135,10 +136,12 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
         if class_labels is None:
             class_labels = self.num_classes
             given = [class_labels]
-        elif isinstance(class_labels, (int, str)):
+        elif isinstance(class_labels, (Integral, str)):
             given = [self._label_index(class_labels)]
         else:
-            values = class_labels.tolist() if isinstance(class_labels, Tensor) else list(class_labels)
+            if not isinstance(class_labels, (Sequence, Tensor)):
+                raise ValueError(f"class_labels {class_labels!r} is not a label, a sequence of labels or a tensor")
+            values = class_labels.flatten().tolist() if isinstance(class_labels, Tensor) else class_labels
             given = [self._label_index(label) for label in values]
             batch_size = len(given) if batch_size == 1 else batch_size
             if len(given) not in (1, batch_size) or not given:
@@ -154,8 +157,8 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
                     return int(index)
             known = ", ".join(names.values()) or "none, use indices"
             raise ValueError(f"unknown class label {label!r}; known names: {known}")
-        if not 0 <= label < (self.num_classes or 0):
-            raise ValueError(f"class label {label} is not one of 0 to {(self.num_classes or 0) - 1}")
+        if not isinstance(label, Integral) or not 0 <= label < (self.num_classes or 0):
+            raise ValueError(f"class label {label!r} is not one of 0 to {(self.num_classes or 0) - 1}")
         return int(label)
 
     def _step_options(self, eta: float, generator: torch.Generator | list[torch.Generator] | None) -> dict:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -263,6 +264,7 @@ def test_labels_may_be_indices_or_names_one_or_many() -> None:
     assert labels_seen(class_labels=["dog", 0, "cat"]) == [1, 0, 0]
     assert labels_seen(class_labels=torch.tensor([1, 0]), batch_size=2) == [1, 0]
     assert labels_seen(class_labels=[1], batch_size=3) == [1, 1, 1]
+    assert labels_seen(class_labels=np.int64(1)) == labels_seen(class_labels=torch.tensor(1)) == [1]
     assert labels_seen(class_labels=None, batch_size=2) == [2, 2]
 
 
@@ -272,6 +274,8 @@ BAD = {
     "output": (conditional, {"output_type": "jpg"}, "unknown output_type 'jpg'.*pil"),
     "label": (conditional, {"class_labels": 2}, "class label 2 is not one of 0 to 1"),
     "negative label": (conditional, {"class_labels": [-1]}, "class label -1"),
+    "fraction": (conditional, {"class_labels": 0.5}, "class_labels 0.5"),
+    "fractions": (conditional, {"class_labels": [0.5]}, "class label 0.5 is not one of 0 to 1"),
     "name": (conditional, {"class_labels": "cow"}, "unknown class label 'cow'.*use indices"),
     "label count": (conditional, {"class_labels": [0, 1], "batch_size": 3}, "got 2 class_labels for 3 images"),
     "no labels": (conditional, {"class_labels": []}, "got 0 class_labels"),
@@ -337,12 +341,12 @@ def test_save_and_load_keep_labels_and_pixels(tiny_unet: UNet2DModel, tmp_path: 
 
 def test_output_types_agree(tiny_unet: UNet2DModel) -> None:
     pipe = pipeline(tiny_unet)
-    pt, np, pil = (
+    pt, array, pil = (
         pipe(2, num_inference_steps=2, generator=seeded(0), output_type=name, return_dict=False)[0]
         for name in ("pt", "np", "pil")
     )
     assert pt.shape == (2, 1, 8, 8)
-    assert np.shape == (2, 8, 8, 1)
-    assert (pt.permute(0, 2, 3, 1).numpy() == np).all()
+    assert array.shape == (2, 8, 8, 1)
+    assert (pt.permute(0, 2, 3, 1).numpy() == array).all()
     assert [image.size for image in pil] == [(8, 8)] * 2
-    assert pil[1].tobytes() == (np[1] * 255).round().astype("uint8").tobytes()
+    assert pil[1].tobytes() == (array[1] * 255).round().astype("uint8").tobytes()

@@ -65,7 +65,7 @@ def gaussian_log_likelihood(mean: Tensor, log_sigma: Tensor, pixels: Tensor) -> 
 
 
 def continuous_bernoulli_log_normaliser(logits: Tensor) -> Tensor:
-    """log C(lambda) at lambda = sigmoid(logits) (Loaiza-Ganem & Cunningham 2019, proposition 1), elementwise.
+    """log C(lambda) at lambda = sigmoid(logits) (Loaiza-Ganem & Cunningham 2019, section 3), elementwise.
 
     The paper's 2 atanh(1 - 2 lambda) / (1 - 2 lambda) is l / tanh(l / 2) in the logit l. Value and gradient lose their
     digits where l vanishes, so there a Taylor series takes over; its first dropped term is below 1e-14.
@@ -79,7 +79,7 @@ def continuous_bernoulli_log_normaliser(logits: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
-    """Mean of the continuous Bernoulli at lambda = sigmoid(logits) (Loaiza-Ganem & Cunningham 2019, prop. 1)."""
+    """Mean of the continuous Bernoulli at lambda = sigmoid(logits) (Loaiza-Ganem & Cunningham 2019, section 3)."""
     small = logits.abs() < 0.1
     series = 0.5 + logits / 12 - logits**3 / 720
     safe = torch.where(small, 1.0, logits)
@@ -87,7 +87,7 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_log_likelihood(logits: Tensor, pixels: Tensor) -> Tensor:
-    """Continuous Bernoulli log-density, summed over pixels (Loaiza-Ganem & Cunningham 2019, prop. 1).
+    """Continuous Bernoulli log-density, summed over pixels (Loaiza-Ganem & Cunningham 2019, section 3).
 
     Args:
         logits: (B, ...) logits of the parameter lambda (which is not the mean).
