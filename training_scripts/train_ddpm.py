@@ -135,9 +135,15 @@ def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
 
 
 def noise_schedule(args: Args) -> DDPMScheduler:
-    """The noise levels; "trailing" sampling grids start from pure noise."""
+    """The noise levels; "trailing" sampling grids start from pure noise.
+
+    Values that are DDPMScheduler's defaults are spelled out: converting to another scheduler forgets those that are not.
+    """
     return DDPMScheduler(
         num_train_timesteps=args.ddpm_num_steps,
+        beta_start=1e-4,
+        beta_end=0.02,
+        clip_sample=True,
         beta_schedule=args.ddpm_beta_schedule,
         prediction_type=args.prediction_type,
         timestep_spacing="trailing",

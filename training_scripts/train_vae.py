@@ -42,6 +42,7 @@ class Args(TrainingArgs):
         default_factory=lambda: [32, 64],
         metadata={"help": "Channels at each resolution, finest first; each level halves the picture."},
     )
+    hidden_dim: int = flag(256, "Width of the fully connected layers between the convolutions and z.")
     likelihood: Literal["bernoulli", "gaussian", "continuous_bernoulli"] = flag(
         "continuous_bernoulli",
         "p(x|z): bernoulli for binary pictures, gaussian with a learned scalar sigma, or continuous_bernoulli for "
@@ -54,6 +55,7 @@ TINY: dict[str, Any] = {
     "num_channels": 1,
     "resolution": 8,
     "block_out_channels": [4, 8],
+    "hidden_dim": 16,
     "latent_dim": 2,
     "train_batch_size": 4,
     "max_train_steps": 20,
@@ -63,7 +65,7 @@ SMALL: dict[str, Any] = {
     "dataset_name": "digits",
     "num_channels": 1,
     "resolution": 28,
-    "block_out_channels": [32, 64],
+    "block_out_channels": [16, 64],
     "latent_dim": 16,
     "train_batch_size": 64,
     "max_train_steps": 3000,
@@ -81,6 +83,7 @@ def build(args: Args) -> dict[str, nn.Module]:
         in_channels=args.num_channels,
         latent_dim=args.latent_dim,
         block_out_channels=tuple(args.block_out_channels),
+        hidden_dim=args.hidden_dim,
         likelihood=args.likelihood,
     )
     return {"vae": vae}
