@@ -137,7 +137,7 @@ def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
 def noise_schedule(args: Args) -> DDPMScheduler:
     """The noise levels; "trailing" sampling grids start from pure noise.
 
-    Values that are DDPMScheduler's defaults are spelled out: converting to another scheduler forgets those that are not.
+    DDPMScheduler's defaults are spelled out here, because a conversion to another scheduler forgets unspoken ones.
     """
     return DDPMScheduler(
         num_train_timesteps=args.ddpm_num_steps,
