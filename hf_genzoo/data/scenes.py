@@ -352,7 +352,8 @@ def computed(split: str, config: str | None) -> Computed:
             raise ValueError(f"scenes are about colour: --num_channels must be 3, not {num_channels}")
         if resolution < MIN_RESOLUTION:
             raise ValueError(f"scenes need --resolution {MIN_RESOLUTION} or more, not {resolution}")
-        return np.stack([render(*table[i], resolution).transpose(2, 0, 1) for i in rows])
+        chosen = [table[i] for i in rows]
+        return np.stack([render(scene, radii, resolution).transpose(2, 0, 1) for scene, radii in chosen])
 
     captions = [scene.caption for scene, _ in table]
     return Computed("scenes", [VERSION, split], len(table), pictures, captions={"text": captions})

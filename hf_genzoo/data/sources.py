@@ -144,6 +144,8 @@ def load_rows(args: DataArgs, split: str, streaming: bool = False) -> Dataset | 
             f"reached: {error}"
         ) from error
     except ValueError as error:
+        if "corresponds to no data" in str(error):  # how `datasets` calls a split without rows
+            raise ValueError(f"split {split!r} of {name!r} is empty") from error
         names = _split_names(args, path)
         if names and split.split("[")[0] not in names:
             raise ValueError(unknown_split(name, split, names)) from error

@@ -17,8 +17,8 @@ row belongs to exactly one rank in an epoch. A rank that ends its epoch first st
 
 import logging
 import os
+import weakref
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,9 @@ from hf_genzoo.data.sources import check_column, load_rows, source_name, stream_
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+
+READ_AT_ONCE = 32
+"""Rows that are fetched from `datasets` together."""
 
 ROWS_AT_MOST = 1 << 40
 """More than an epoch ever has: draw d of epoch e has the random number e * 2^40 + d."""
@@ -70,33 +73,58 @@ class EpochReader:
         whole = shards.count % layout.world_size == 0
         self._order = order[layout.rank :: layout.world_size] if whole else order
         self._keep, self._of = (0, 1) if whole else (layout.rank, layout.world_size)
-        mark = mark or {"shard": 0, "state": None, "passed": 0, "read": 0}
-        self._shard, self._passed, self.read = mark["shard"], mark["passed"], mark["read"]
-        self._rows, self._source = self._open(mark["state"])
+        mark = mark or {"shard": 0, "state": None, "offset": 0, "passed": 0, "read": 0}
+        self._shard, self.read = mark["shard"], mark["read"]
+        self._open(mark["state"])
+        for _ in range(mark["offset"]):
+            self._row()
+        self._passed = mark["passed"]
 
-    def _open(self, state: dict[str, Any] | None) -> tuple[Iterator[Row], IterableDataset | None]:
-        if self._shard >= len(self._order):
-            return iter(()), None
-        source = self._shards.shard(int(self._order[self._shard]))
-        if state is not None:
-            source.load_state_dict(state)
-        return iter(source), source
+    def _open(self, state: dict[str, Any] | None) -> None:
+        """Start the shard that is due, from a state of `datasets` if one is given."""
+        self._before, self._after, self._chunk, self._offset = state, state, [], 0
+        self._source, self._chunks = None, iter(())
+        if self._shard < len(self._order):
+            self._source = self._shards.shard(int(self._order[self._shard]))
+            if state is not None:
+                self._source.load_state_dict(state)
+            self._chunks = self._source.iter(batch_size=READ_AT_ONCE)
+
+    def _row(self) -> Row | None:
+        """The next row of the shard; None at its end. Rows are read in chunks, ten times faster than one by one."""
+        if self._offset == len(self._chunk):
+            columns = next(self._chunks, None)
+            if columns is None or self._source is None:
+                return None
+            self._chunk = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            self._before, self._after, self._offset = self._after, self._source.state_dict(), 0
+        self._offset += 1
+        return self._chunk[self._offset - 1]
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._chunks = iter(())
 
     def mark(self) -> dict[str, Any]:
         """The place before the next row, JSON-serialisable."""
-        state = None if self._source is None else self._source.state_dict()
-        return {"shard": self._shard, "state": state, "passed": self._passed, "read": self.read}
+        return {
+            "shard": self._shard,
+            "state": self._before,
+            "offset": self._offset,
+            "passed": self._passed,
+            "read": self.read,
+        }
 
     def next(self) -> tuple[int, Row] | None:
         """The next row of this rank and its number; None at the end of the epoch."""
         while self._shard < len(self._order):
-            for row in self._rows:
+            while (row := self._row()) is not None:
                 self._passed += 1
                 if (self._passed - 1) % self._of == self._keep:
                     self.read += 1
                     return self.read - 1, row
             self._shard += 1
-            self._rows, self._source = self._open(None)
+            self._open(None)
         return None
 
 
@@ -129,6 +157,7 @@ class ShuffleBuffer:
 
     def __init__(self, shards: Shards, size: int, layout: Layout) -> None:
         self._shards, self._size, self._layout = shards, size, layout
+        self._block, self._block_of = np.zeros(1024, np.uint64), (-1, -1)
         self._start(0)
 
     def _start(self, epoch: int) -> None:
@@ -163,14 +192,25 @@ class ShuffleBuffer:
                     "use fewer processes, or drop --streaming"
                 )
             self._start(self.epoch + 1)
-        # Addressed by place, not drawn from a generator: there is no generator state to save.
-        bits = random_bits(self._layout.seed, SHUFFLE, np.array([self.epoch * ROWS_AT_MOST + self._drawn]))
-        slot = int(bits[0] % np.uint64(len(self._buffer)))
+        slot = self._bits() % len(self._buffer)
         number, row = self._buffer[slot]
         self._buffer[slot] = self._buffer[-1]
         self._buffer.pop()
         self._drawn += 1
         return self.epoch, number, row
+
+    def _bits(self) -> int:
+        """Random bits of this draw: addressed by its place, so that there is no generator state to save."""
+        block, place = divmod(self._drawn, len(self._block))
+        if self._block_of != (self.epoch, block):
+            self._block_of = (self.epoch, block)
+            first = self.epoch * ROWS_AT_MOST + block * len(self._block)
+            self._block = random_bits(self._layout.seed, SHUFFLE, first + np.arange(len(self._block)))
+        return int(self._block[place])
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._reader.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers of the rows in the buffer, and the mark to read them again from."""
@@ -243,8 +283,10 @@ class StreamBatches(Batches):
         self._buffer = ShuffleBuffer(data.shards, data.args.shuffle_buffer_size, layout)
         self._count = 0
         self._skipped: list[Skipped] = []
-        self._skipped_epoch = 0
+        self._skipped_epoch, self._in_a_row = 0, 0
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        # Readers of `datasets` that are open when the interpreter has been half taken down print an error.
+        weakref.finalize(self, self._buffer.close)
 
     def _decode(self, drawn: tuple[int, int, Row]) -> np.ndarray | Skipped:
         _, number, row = drawn
@@ -254,12 +296,20 @@ class StreamBatches(Batches):
         except CorruptImageError as error:
             return Skipped(number, describe(value, number), str(error))
 
+    def _start_epoch(self, epoch: int) -> None:
+        """Each epoch meets the same unusable pictures again, so each counts its own."""
+        if epoch > self._skipped_epoch:
+            self._skipped_epoch, self._skipped = epoch, []
+
     def _skip(self, epoch: int, skipped: Skipped) -> None:
-        """Count an unusable picture; the count starts anew with the first usable picture of a later epoch."""
+        """Count an unusable picture of an epoch, and how many came in a row: then no later epoch will be better."""
+        self._start_epoch(epoch)
+        self._in_a_row += 1
         if epoch == 0:  # later epochs meet the same pictures again
             logger.warning("skipped an unusable picture of %s: %s: %s", self.data.name, skipped.name, skipped.reason)
         self._skipped.append(skipped)
-        if len(self._skipped) > self.data.args.max_corrupt_images:
+        most = self.data.args.max_corrupt_images
+        if len(self._skipped) > most or self._in_a_row > 2 * most:  # in a row: the end of one epoch, the start of one
             raise ValueError(too_many(self._skipped, self.data.name))
 
     def _usable(self) -> list[tuple[Row, int, np.ndarray]]:
@@ -271,8 +321,8 @@ class StreamBatches(Batches):
                 if isinstance(result, Skipped):
                     self._skip(epoch, result)
                     continue
-                if epoch > self._skipped_epoch:
-                    self._skipped_epoch, self._skipped = epoch, []
+                self._start_epoch(epoch)
+                self._in_a_row = 0
                 usable.append((row, number, result))
         return usable
 
@@ -315,6 +365,7 @@ class StreamBatches(Batches):
             "count": self._count,
             "skipped": skipped,
             "skipped_epoch": self._skipped_epoch,
+            "in_a_row": self._in_a_row,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -323,7 +374,7 @@ class StreamBatches(Batches):
         self._buffer.load_state_dict(state["buffer"])
         self._count = state["count"]
         self._skipped = [Skipped(*entry) for entry in state["skipped"]]
-        self._skipped_epoch = state["skipped_epoch"]
+        self._skipped_epoch, self._in_a_row = state["skipped_epoch"], state["in_a_row"]
 
 
 def stream_images(args: DataArgs, split: str, limit: int | None) -> StreamImages:
