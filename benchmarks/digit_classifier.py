@@ -55,7 +55,7 @@ def to_pixels(images: np.ndarray) -> torch.Tensor:
 
 
 def augment(pixels: torch.Tensor) -> torch.Tensor:
-    """A random rotation (10 degrees), scale (10 %) and shift (2 pixels) of every picture: without it 5 epochs overfit."""
+    """A random rotation (10 degrees), scale (10 %) and shift (2 pixels) of every picture: against overfitting."""
     count = len(pixels)
     angle = (torch.rand(count) * 2 - 1) * math.radians(10)
     scale = 1 + (torch.rand(count) * 2 - 1) * 0.1

@@ -19,7 +19,7 @@ class FamilyRow:
 
 
 def script_of(family: str) -> ModuleType:
-    """The family's training script: `Args`, presets `TINY` and `SMALL`, `build(args)` and `main(args)`."""
+    """The family's training script: `Args`, `TINY` and `SMALL` among its `PRESETS`, `build(args)`, `main(args)`."""
     return import_module(get_family(family).script)
 
 
@@ -44,7 +44,8 @@ def train(family: str, preset: str | None = None, **settings: Any) -> Path:
 
     Args:
         family: Name in the table of families.
-        preset: "tiny" (seconds) or "small" (minutes on a laptop CPU); the paper's settings by default.
+        preset: "tiny" (seconds), "small" (minutes on a laptop CPU) or another one of the family's; by default the
+            paper's settings.
         settings: Flags by name.
 
     Returns:
@@ -54,9 +55,9 @@ def train(family: str, preset: str | None = None, **settings: Any) -> Path:
         ValueError: on an unknown family, preset or setting, or a bad value.
     """
     script = script_of(family)
-    presets: dict[str | None, dict[str, Any]] = {None: {}, "tiny": script.TINY, "small": script.SMALL}
+    presets: dict[str | None, dict[str, Any]] = {None: {}, **script.PRESETS}
     if preset not in presets:
-        raise ValueError(f"unknown preset {preset!r}; choose tiny or small")
+        raise ValueError(f"unknown preset {preset!r} of {family}; choose one of {', '.join(script.PRESETS)}")
     try:
         args = script.Args(**{**presets[preset], **settings})
     except TypeError as error:

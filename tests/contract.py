@@ -136,7 +136,8 @@ def check_flags(script: ModuleType) -> None:
             assert DIFFUSERS_FLAGS[f.name] in allowed, f"--{f.name} is {allowed}, not as in diffusers' examples"
     missing = DIFFUSERS_FLAGS.keys() - {f.name for f in fields(script.Args)}
     assert not missing, f"flags of diffusers' examples are missing: {sorted(missing)}"
-    for preset in (script.TINY, script.SMALL):
+    assert {"tiny", "small"} <= script.PRESETS.keys()
+    for preset in script.PRESETS.values():
         script.Args(**preset)
     HfArgumentParser(script.Args)
     with contextlib.redirect_stderr(io.StringIO()), pytest.raises(SystemExit, match="2"):

@@ -186,7 +186,9 @@ def test_contract_sees_a_flag_without_help_or_with_another_type() -> None:
         resolution: float = DataArgs.__dataclass_fields__["resolution"]
 
     for args, expected in ((NoHelp, "--temperature has no help"), (OtherType, "--resolution is")):
-        script = SimpleNamespace(Args=args, TINY={}, SMALL={}, __doc__="https://arxiv.org/abs/0")
+        script = SimpleNamespace(
+            Args=args, TINY={}, PRESETS={"tiny": {}, "small": {}}, __doc__="https://arxiv.org/abs/0"
+        )
         with pytest.raises(AssertionError, match=expected):
             contract.check_flags(script)
 

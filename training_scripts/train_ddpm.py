@@ -112,6 +112,7 @@ SMALL: dict[str, Any] = {
     "ema_inv_gamma": 8.0,
     "channels_last": True,
 }
+PRESETS = {"tiny": TINY, "small": SMALL}
 
 
 def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:

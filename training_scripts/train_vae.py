@@ -75,6 +75,7 @@ SMALL: dict[str, Any] = {
     "ema_power": 1.0,
     "ema_inv_gamma": 8.0,
 }
+PRESETS = {"tiny": TINY, "small": SMALL}
 
 
 def build(args: Args) -> dict[str, nn.Module]:

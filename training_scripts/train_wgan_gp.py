@@ -81,6 +81,20 @@ SMALL: dict[str, Any] = {
     "ema_inv_gamma": 8.0,
     "channels_last": True,
 }
+RING: dict[str, Any] = {  # eight Gaussians on a circle, in the plane
+    "dataset_name": "gaussians2d",
+    "dataset_config_name": "ring",
+    "latent_dim": 2,
+    "hidden_dim": 128,
+    "lambda_gp": 0.1,
+    "train_batch_size": 256,
+    "max_train_steps": 2500,
+    "learning_rate": 1e-3,
+    "lr_scheduler": "cosine",
+    "ema_power": 1.0,
+    "ema_inv_gamma": 8.0,
+}
+PRESETS = {"tiny": TINY, "small": SMALL, "ring": RING}
 
 
 def build(args: Args) -> dict[str, nn.Module]:

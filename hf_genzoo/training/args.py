@@ -166,7 +166,9 @@ def parse_args(
             f"  accelerate launch --module hf_genzoo.training_scripts.train_{cls.family} --config settings.yaml"
         ),
     )
-    parser.add_argument("--preset", choices=sorted(presets), help="Settings for a laptop CPU: tiny runs in seconds.")
+    parser.add_argument(
+        "--preset", choices=sorted(presets), help="Settings for a laptop CPU: tiny runs in seconds, small in minutes."
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML or JSON file whose keys are the flags.")
     words = list(sys.argv[1:] if argv is None else argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -11,14 +11,14 @@ def run_script(script: ModuleType, argv: Sequence[str] | None = None, prog: str 
     """Parse the flags of a training script, run its `main`, and turn bad input into one line without a stack trace.
 
     Args:
-        script: Module with `Args`, `TINY`, `SMALL` and `main(args)`.
+        script: Module with `Args`, `PRESETS` (settings by name) and `main(args)`.
         argv: Words of the command line; `sys.argv[1:]` by default.
         prog: What the user typed to get here, for usage lines.
 
     Returns:
         0 when the run finished, 1 when it could not.
     """
-    args = parse_args(script.Args, {"tiny": script.TINY, "small": script.SMALL}, argv, script.__doc__, prog)
+    args = parse_args(script.Args, script.PRESETS, argv, script.__doc__, prog)
     try:
         script.main(args)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -1,0 +1,93 @@
+"""Quality bars: real trainings of the presets, some minutes each (`make quality`)."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from scipy.stats import spearmanr
+
+from hf_genzoo.data import Gaussians2D, image_dataset
+from hf_genzoo.hub import load
+from hf_genzoo.training.run import Run
+from hf_genzoo.training_scripts import train_ddpm, train_vae, train_wgan_gp
+
+pytestmark = pytest.mark.slow
+
+
+def exact_w1(a: np.ndarray, b: np.ndarray) -> float:
+    """The 1-Wasserstein distance between two equally large sets of points."""
+    cost = cdist(a, b)
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def test_wgan_gp_covers_the_ring_and_its_loss_follows_the_exact_distance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protocol of PacGAN (Lin et al. 2018): 2,500 samples, a mode counts with a sample within three deviations."""
+    ring, every = Gaussians2D("ring"), 50
+    real = ring.sample(1000, seed=1)[0]
+    exact: dict[int, float] = {}
+    between = Run._between_steps
+
+    def watched(run: Run, bar) -> None:
+        between(run, bar)
+        if run.step % every == 0:
+            z = torch.randn(1000, run.args.latent_dim, generator=torch.Generator().manual_seed(run.step))
+            with torch.no_grad():
+                exact[run.step] = exact_w1(run.nets["net_g"](z).numpy(), real)
+
+    monkeypatch.setattr(Run, "_between_steps", watched)
+    started = time.monotonic()
+    settings = {**train_wgan_gp.RING, "output_dir": str(tmp_path / "ring"), "logging_steps": every}
+    folder = train_wgan_gp.main(train_wgan_gp.Args(**settings))
+    minutes = (time.monotonic() - started) / 60
+
+    points = load(folder)(batch_size=2500, generator=torch.Generator().manual_seed(0), output_type="np").images
+    nearest, high_quality = ring.nearest_mode(points)
+    log = [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+    estimated = {entry["step"]: entry["critic/wasserstein"] for entry in log}
+    correlation = spearmanr([estimated[step] for step in exact], list(exact.values())).statistic
+    print(
+        f"\nring: {len(set(nearest[high_quality]))} modes, {high_quality.mean():.1%} high quality, {minutes:.1f} min"
+    )
+    print(f"critic against exact W1: Spearman {correlation:.2f} over {len(exact)} points")
+    assert len(set(nearest[high_quality])) == 8
+    assert high_quality.mean() >= 0.90
+    assert correlation >= 0.7
+    assert minutes <= 5
+
+
+def test_vae_reconstructs_and_bounds_held_out_digits(tmp_path: Path) -> None:
+    """SMALL, against the simplest density: an independent Gaussian a pixel."""
+    args = train_vae.Args(**{**train_vae.SMALL, "output_dir": str(tmp_path / "vae")})
+    pipeline = load(train_vae.main(args))
+    train = image_dataset(args).pixels / 255  # type: ignore[attr-defined]
+    test = image_dataset(args, split="validation").pixels[:200] / 255  # type: ignore[attr-defined]
+    pictures = torch.from_numpy(np.ascontiguousarray(test)).float()
+    back = pipeline.reconstruct(pictures, output_type="pt").images
+    error = (back - pictures).square().mean().item()
+    trivial = float(np.square(test - train.mean(0)).mean())
+    bound = (
+        pipeline.log_likelihood(pictures, num_samples=100, generator=torch.Generator().manual_seed(0)).mean().item()
+    )
+    print(f"\nvae: reconstruction MSE {error:.4f} (mean picture {trivial:.4f}), bound {bound:.1f} nats a picture")
+    assert error < 0.2 * trivial
+
+
+def test_ddpm_small_draws_the_right_amount_of_ink(tmp_path: Path) -> None:
+    """`make demo`'s preset: samples have the digits' mean and spread of pixels. The full comparison is a benchmark."""
+    args = train_ddpm.Args(**{**train_ddpm.SMALL, "output_dir": str(tmp_path / "ddpm")})
+    started = time.monotonic()
+    pipeline = load(train_ddpm.main(args))
+    minutes = (time.monotonic() - started) / 60
+    drawn = pipeline(batch_size=200, generator=torch.Generator().manual_seed(0), output_type="np").images
+    real = image_dataset(args).pixels / 255  # type: ignore[attr-defined]
+    print(f"\nddpm: {minutes:.1f} min, ink {drawn.mean():.3f} against {real.mean():.3f}")
+    assert drawn.mean() == pytest.approx(real.mean(), rel=0.15)
+    assert drawn.std() == pytest.approx(real.std(), rel=0.1)
+    assert minutes <= 8
