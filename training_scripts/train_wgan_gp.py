@@ -88,7 +88,7 @@ RING: dict[str, Any] = {  # eight Gaussians on a circle, in the plane
     "hidden_dim": 128,
     "lambda_gp": 0.1,
     "train_batch_size": 256,
-    "max_train_steps": 2500,
+    "max_train_steps": 3500,
     "learning_rate": 1e-3,
     "lr_scheduler": "cosine",
     "ema_power": 1.0,
