@@ -182,7 +182,7 @@ def observed_training() -> Iterator[Observed]:
 
     def watched_update(run: Run, name: str, batches: Any = None) -> Any:
         parameters = names(run)
-        owned = {id(p) for p in run._owned[name]}
+        owned = {id(p) for p in run._owned[name].parameters}
         before = {key: p.detach().clone() for key, p in parameters.items()}
         yield from update(run, name, batches)
         seen.optimizers.add(name)
@@ -195,7 +195,7 @@ def observed_training() -> Iterator[Observed]:
                 seen.trespasses.add(f"{key} moved while {name!r} learnt")
 
     def watched_step(run: Run, name: str) -> None:
-        owned = {id(p) for p in run._owned[name]}
+        owned = {id(p) for p in run._owned[name].parameters}
         for key, p in names(run).items():
             if id(p) in owned and p.grad is not None and p.grad.abs().sum() > 0:
                 ever_gradient.add(key)

@@ -127,7 +127,7 @@ def save_gradients(family: str, settings: dict[str, Any], path: str) -> None:
     step_optimizer = Run._step_optimizer
 
     def spy(run: Run, name: str) -> None:
-        gradients.setdefault(name, [p.grad.clone() for p in run._owned[name]])
+        gradients.setdefault(name, [p.grad.clone() for p in run._owned[name].parameters])
         step_optimizer(run, name)
 
     Run._step_optimizer = spy

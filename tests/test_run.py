@@ -11,6 +11,7 @@ from torch import nn
 from toy import ToyData, one_update, toy_run
 
 from hf_genzoo.training import checkpoint
+from hf_genzoo.training.nonfinite import LossWatch
 from hf_genzoo.training.processes import seed_step
 
 
@@ -175,7 +176,7 @@ def test_nan_steps_are_skipped_counted_and_logged(tmp_path: Path) -> None:
         before = snapshot(run.nets["a"])
         poisoned_update(run, "loss") if step in (1, 3) else one_update(run)
         assert equal(before, run.nets["a"]) == (step in (1, 3))
-    assert run.nonfinite_steps == 2
+    assert run._watch.skipped == 2
     entries = [json.loads(line) for line in (tmp_path / "logs/metrics.jsonl").read_text().splitlines()]
     assert [entry.get("nonfinite_steps") for entry in entries] == [1, 1, 2, 2]
     with pytest.raises(FloatingPointError, match="allowed: 2"):
@@ -192,7 +193,7 @@ def test_nonfinite_gradient_of_a_finite_loss(tmp_path: Path) -> None:
 
 def test_lazy_check_stops_before_a_log_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = toy_run(tmp_path, logging_steps=2, max_train_steps=4)
-    monkeypatch.setattr(type(run), "_checks_each_step", property(lambda _: False))  # as on a GPU
+    monkeypatch.setattr(LossWatch, "judges_each_step", False)  # as on a GPU
     done = 0
     with pytest.raises(FloatingPointError, match="a loss since the last log entry was not finite"):
         for _ in run.steps():
@@ -374,7 +375,7 @@ def test_logs_are_means_over_the_interval(tmp_path: Path) -> None:
 
 def test_losses_leave_the_device_once_a_log_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = toy_run(tmp_path, logging_steps=5, max_train_steps=10, data=ToyData())
-    monkeypatch.setattr(type(run), "_checks_each_step", property(lambda _: False))  # as on a GPU
+    monkeypatch.setattr(LossWatch, "judges_each_step", False)  # as on a GPU
     monkeypatch.setattr(run, "_save_checkpoint", lambda: None)
     monkeypatch.setattr(run, "_finish", lambda: None)
     reads = []

@@ -66,6 +66,7 @@ SMALL: dict[str, Any] = {
     "num_channels": 1,
     "resolution": 28,
     "block_out_channels": [16, 64],
+    "likelihood": "bernoulli",
     "latent_dim": 16,
     "train_batch_size": 64,
     "max_train_steps": 3000,

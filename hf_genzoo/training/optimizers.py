@@ -1,6 +1,7 @@
-"""Optimisers from flags."""
+"""Optimisers and learning rate schedules from flags."""
 
 import torch
+from diffusers.optimization import get_scheduler
 from torch import nn
 
 from hf_genzoo.training.args import TrainingArgs
@@ -21,4 +22,24 @@ def adam(net: nn.Module, args: TrainingArgs, learning_rate: float | None = None)
         weight_decay=args.adam_weight_decay,
         eps=args.adam_epsilon,
         fused=True,
+    )
+
+
+def schedule(
+    optimizer: torch.optim.Optimizer, args: TrainingArgs, num_updates: int, num_processes: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate over `num_updates` optimiser steps, to be stepped once after each of them.
+
+    It must not be handed to `accelerator.prepare`, which would step it once per process.
+    """
+    if args.scale_lr:
+        for group in optimizer.param_groups:
+            group["lr"] *= args.train_batch_size * args.gradient_accumulation_steps * num_processes
+    return get_scheduler(
+        args.lr_scheduler,
+        optimizer,
+        num_warmup_steps=args.lr_warmup_steps,
+        num_training_steps=num_updates,
+        num_cycles=args.lr_num_cycles,
+        power=args.lr_power,
     )

@@ -64,6 +64,26 @@ def any_process(accelerator: Accelerator, here: bool) -> bool:
     return bool(votes > 0)  # pyright: ignore[reportOperatorIssue]
 
 
+def place(nets: Mapping[str, nn.Module], args: TrainingArgs) -> None:
+    """Set memory layout, compilation and recomputation of the networks as the flags ask.
+
+    Raises:
+        ValueError: if a network cannot recompute its activations.
+    """
+    for name, net in nets.items():
+        if args.gradient_checkpointing:
+            enable = getattr(net, "enable_gradient_checkpointing", None)
+            if enable is None or not getattr(net, "_supports_gradient_checkpointing", False):
+                raise ValueError(f"--gradient_checkpointing: {name} ({type(net).__name__}) does not support it")
+            enable()
+        if args.channels_last:
+            net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if args.torch_compile:
+            net.compile()  # in place, unlike torch.compile(net): state dicts keep their names
+    if args.allow_tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether processes hold parts of the networks rather than copies."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers import DiffusionPipeline
-from diffusers.optimization import get_scheduler
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
@@ -30,14 +29,19 @@ from hf_genzoo.training import checkpoint, record
 from hf_genzoo.training.args import FREE_ON_RESUME, TrainingArgs
 from hf_genzoo.training.averages import Averages
 from hf_genzoo.training.metrics import MetricLog
+from hf_genzoo.training.nonfinite import LossWatch
+from hf_genzoo.training.optimizers import schedule
+from hf_genzoo.training.ownership import match_owners, only_trainable
 from hf_genzoo.training.processes import (
     any_process,
     full_state_dict,
     is_sharded,
     make_accelerator,
+    place,
     plain_copies,
     seed_step,
 )
+from hf_genzoo.training.signals import StopRequest
 
 Nets = Mapping[str, nn.Module]
 
@@ -77,7 +81,6 @@ class Run:
         self.output_dir = Path(args.output_dir)
         self.step = 0
         self.images_seen = 0
-        self.nonfinite_steps = 0
         self._seconds = 0.0
         self._data = data
         self._export = export
@@ -88,14 +91,21 @@ class Run:
 
         self._bare = dict(nets)
         self._plain = plain_copies(nets) if is_sharded(self._accelerator) else None
-        self._place(args)
-        self._schedules = self._make_schedules(optimizers, updates_per_step or {})
+        place(nets, args)
+        self._schedules = {
+            name: schedule(
+                optimizer,
+                args,
+                num_updates=self.max_train_steps * (updates_per_step or {}).get(name, 1),
+                num_processes=self._accelerator.num_processes,
+            )
+            for name, optimizer in optimizers.items()
+        }
         prepared = self._accelerator.prepare(*nets.values(), *optimizers.values())
         prepared = list(prepared) if isinstance(prepared, tuple) else [prepared]
         self.nets: dict[str, nn.Module] = dict(zip(nets, prepared[: len(nets)], strict=True))
         self._optimizers = dict(zip(optimizers, prepared[len(nets) :], strict=True))
-        self._owned = {name: _parameters(optimizer) for name, optimizer in self._optimizers.items()}
-        self._owners = self._match_owners()
+        self._owned = match_owners(self.nets, self._optimizers)
         averaged = {name: self._bare[name] for name in ema} if args.use_ema else {}
         self._averages = Averages(
             averaged, inv_gamma=args.ema_inv_gamma, power=args.ema_power, max_decay=args.ema_max_decay
@@ -111,9 +121,8 @@ class Run:
         self._open: str | None = None  # the optimiser whose update is under way
         self._updates = 0
         self._backwards = 0
-        self._bad_term: str | None = None
-        self._doubt = torch.zeros((), device=self._accelerator.device)  # NaN once a loss was not finite
-        self._stop_signal: int | None = None
+        self._watch = LossWatch(self._accelerator, args.max_nonfinite_steps)
+        self._stop_request = StopRequest()
         self.data_seconds = 0.0
         self.checkpoint_seconds = 0.0
         self._resume()
@@ -139,7 +148,7 @@ class Run:
             SystemExit: after Ctrl-C or SIGTERM, once a checkpoint is written; status 128 + signal number.
         """
         started = time.perf_counter()
-        with self._progress() as bar, self._catch_signals():
+        with self._progress() as bar, self._stop_request:
             while self.step < self.max_train_steps:
                 seed_step(self.args.seed, self._accelerator.process_index, self.step + 1)
                 self._updates = 0
@@ -174,7 +183,7 @@ class Run:
         self._open = name
         supply = iter(batches) if batches is not None else None
         micro_batches = self.args.gradient_accumulation_steps
-        with self._only_trainable(name):
+        with only_trainable(self.nets, self._owned[name]):
             for index in range(micro_batches):
                 batch = self._draw() if supply is None else next(supply, None)
                 if batch is None:
@@ -206,10 +215,7 @@ class Run:
         prefix = f"{self._open}/" if len(self._optimizers) > 1 else ""
         for name, value in {"loss": loss, **terms}.items():
             self._log.add(prefix + name, value, share)
-            if self._checks_each_step and self._bad_term is None and not torch.isfinite(value.detach()).all():
-                self._bad_term = name
-        if not self._checks_each_step:
-            self._doubt = self._doubt + loss.detach().float() * 0
+            self._watch.see(name, value)
         self._accelerator.backward(loss * share)
 
     @contextmanager
@@ -250,62 +256,7 @@ class Run:
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self._accelerator.num_processes
         return max(1, self.args.num_train_epochs * -(-data.num_samples // per_step))
 
-    def _place(self, args: TrainingArgs) -> None:
-        for name, net in self._bare.items():
-            if args.gradient_checkpointing:
-                enable = getattr(net, "enable_gradient_checkpointing", None)
-                if enable is None or not getattr(net, "_supports_gradient_checkpointing", False):
-                    raise ValueError(f"--gradient_checkpointing: {name} ({type(net).__name__}) does not support it")
-                enable()
-            if args.channels_last:
-                net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            if args.torch_compile:
-                net.compile()  # in place, unlike torch.compile(net): state dicts keep their names
-        if args.allow_tf32:
-            torch.backends.cuda.matmul.allow_tf32 = True
-
-    def _make_schedules(
-        self, optimizers: Mapping[str, torch.optim.Optimizer], updates_per_step: Mapping[str, int]
-    ) -> dict[str, torch.optim.lr_scheduler.LRScheduler]:
-        # Never handed to accelerator.prepare, which would step them once per process.
-        args, schedules = self.args, {}
-        factor = args.train_batch_size * args.gradient_accumulation_steps * self._accelerator.num_processes
-        for name, optimizer in optimizers.items():
-            if args.scale_lr:
-                for group in optimizer.param_groups:
-                    group["lr"] *= factor
-            schedules[name] = get_scheduler(
-                args.lr_scheduler,
-                optimizer,
-                num_warmup_steps=args.lr_warmup_steps,
-                num_training_steps=self.max_train_steps * updates_per_step.get(name, 1),
-                num_cycles=args.lr_num_cycles,
-                power=args.lr_power,
-            )
-        return schedules
-
-    def _match_owners(self) -> dict[str, set[str]]:
-        """Networks by optimiser; checks that every owned parameter belongs to one optimiser and some network."""
-        owners: dict[str, set[str]] = {}
-        seen: dict[int, str] = {}
-        by_net = {name: {id(p) for p in net.parameters()} for name, net in self.nets.items()}
-        for name, owned in self._owned.items():
-            for parameter in owned:
-                if id(parameter) in seen:
-                    raise ValueError(f"a parameter belongs to optimisers {seen[id(parameter)]!r} and {name!r}")
-                seen[id(parameter)] = name
-            ids = {id(p) for p in owned}
-            owners[name] = {net for net, members in by_net.items() if members & ids}
-            if ids - set().union(*by_net.values()):
-                raise ValueError(f"optimiser {name!r} owns parameters of a network that Run was not given")
-        return owners
-
     # Inside an update -----------------------------------------------------------------------------------------------
-
-    @property
-    def _checks_each_step(self) -> bool:
-        # Reading a value from a GPU stalls it, so there the doubt is settled at log entries and before checkpoints.
-        return self.device.type == "cpu" or self.args.max_nonfinite_steps > 0
 
     def _where(self) -> str:
         inside = f", optimiser {self._open!r}" if self._open else ""
@@ -325,24 +276,12 @@ class Run:
         return batch
 
     @contextmanager
-    def _only_trainable(self, name: str) -> Iterator[None]:
-        mine = {id(p) for p in self._owned[name]}
-        others = [p for net in self.nets.values() for p in net.parameters() if p.requires_grad and id(p) not in mine]
-        for parameter in others:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in others:
-                parameter.requires_grad_(True)
-
-    @contextmanager
     def _exchange(self, name: str, last: bool) -> Iterator[None]:
         """Exchange gradients between processes only for the networks that learn, on the last micro-batch."""
         self._accelerator.gradient_state._set_sync_gradients(last)
         with ExitStack() as stack:
             for net_name, net in self.nets.items():
-                if not (last and net_name in self._owners[name]):
+                if not (last and net_name in self._owned[name].nets):
                     stack.enter_context(self._accelerator.no_sync(net))
             yield
 
@@ -350,48 +289,20 @@ class Run:
         optimizer, args = self._optimizers[name], self.args
         norm = None
         if self._plain is not None:  # sharded: the norm is that of all shards
-            norm = self._accelerator.clip_grad_norm_(self._owned[name], args.max_grad_norm or float("inf"))
+            norm = self._accelerator.clip_grad_norm_(self._owned[name].parameters, args.max_grad_norm or float("inf"))
         else:
             self._accelerator.unscale_gradients(optimizer)
             if args.max_grad_norm > 0:
-                norm = nn.utils.clip_grad_norm_(self._owned[name], args.max_grad_norm)
-        if self._checks_each_step and self._is_bad(norm):
-            self._count_nonfinite(name)
-            optimizer.zero_grad()
-            return
-        optimizer.step()
-        if not optimizer.step_was_skipped:
-            self._schedules[name].step()
-            self._averages.update(self._owners[name])
+                norm = nn.utils.clip_grad_norm_(self._owned[name].parameters, args.max_grad_norm)
+        complaint = self._watch.judge(norm, self._where())
+        if complaint is None:
+            optimizer.step()
+            if not optimizer.step_was_skipped:  # fp16: the scaler skips steps that overflow
+                self._schedules[name].step()
+                self._averages.update(self._owned[name].nets)
+        elif self.is_main:
+            tqdm.write(complaint)
         optimizer.zero_grad()
-
-    def _is_bad(self, norm: torch.Tensor | None) -> bool:
-        scaled = self._accelerator.scaler is not None  # fp16: infinite gradients are the scaler's everyday business
-        if self._bad_term is None and norm is not None and not scaled and not torch.isfinite(norm):
-            self._bad_term = "gradient norm"
-        return any_process(self._accelerator, self._bad_term is not None)
-
-    def _count_nonfinite(self, name: str) -> None:
-        self.nonfinite_steps += 1
-        what = f"{self._where()}: {self._bad_term or 'a term on another process'} is not finite"
-        self._bad_term = None
-        self._doubt.zero_()
-        if self.nonfinite_steps > self.args.max_nonfinite_steps:
-            allowed = self.args.max_nonfinite_steps
-            raise FloatingPointError(
-                f"{what} (skipped steps allowed: {allowed}). Lower --learning_rate, check the data, or allow more "
-                f"with --max_nonfinite_steps; the weights are those before this step"
-            )
-        if self.is_main:
-            tqdm.write(f"{what}: step of {name!r} skipped ({self.nonfinite_steps} so far)")
-
-    def _settle_doubt(self) -> None:
-        """On devices that are not checked at every step: stop before poisoned weights are logged or saved."""
-        if not self._checks_each_step and any_process(self._accelerator, not bool(torch.isfinite(self._doubt))):
-            raise FloatingPointError(
-                f"{self._where()}: a loss since the last log entry was not finite; resume from the last checkpoint, "
-                f"with --max_nonfinite_steps N to find the step and skip it"
-            )
 
     # Between steps --------------------------------------------------------------------------------------------------
 
@@ -407,32 +318,11 @@ class Run:
         ) as bar:
             yield bar
 
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """Turn the first Ctrl-C or SIGTERM into a request to stop after the step; the second one stops at once."""
-
-        def request(number: int, _frame: Any) -> None:
-            if self._stop_signal is not None:
-                raise KeyboardInterrupt
-            self._stop_signal = number
-
-        previous = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(number, request)
-        except ValueError:  # not the main thread: signals stay with whoever runs it
-            pass
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
     def _between_steps(self, bar: tqdm) -> None:
         args, step = self.args, self.step
         log_now = step % args.logging_steps == 0 or step == self.max_train_steps
         if log_now:
-            self._settle_doubt()
+            self._watch.settle(self._where())
             entry = self._log.write(step, self._log_extra())
             bar.set_postfix_str(_summary(entry))
         bar.update()
@@ -442,12 +332,12 @@ class Run:
             self._draw_samples(self.output_dir / "samples" / f"{step:07d}.png")
         # Processes must stop at the same step: with several, they ask each other when they meet anyway.
         ask = self._accelerator.num_processes == 1 or log_now
-        if ask and any_process(self._accelerator, self._stop_signal is not None):
+        if ask and any_process(self._accelerator, self._stop_request.number is not None):
             self._stop(bar)
 
     def _log_extra(self) -> dict[str, float]:
         extra = {f"lr/{n}": float(s.get_last_lr()[0]) for n, s in self._schedules.items()}
-        return extra | ({"nonfinite_steps": float(self.nonfinite_steps)} if self.nonfinite_steps else {})
+        return extra | ({"nonfinite_steps": float(self._watch.skipped)} if self._watch.skipped else {})
 
     def _stop(self, bar: tqdm) -> None:
         if self.step % self.args.checkpointing_steps:
@@ -459,7 +349,7 @@ class Run:
                 f"{checkpoint.checkpoint_path(self.output_dir, self.step)}. Run the same command with "
                 f"--resume_from_checkpoint latest to go on."
             )
-        raise SystemExit(128 + (self._stop_signal or signal.SIGTERM))
+        raise SystemExit(128 + (self._stop_request.number or signal.SIGTERM))
 
     def _draw_samples(self, path: Path) -> None:
         if self._preview is None:
@@ -477,7 +367,7 @@ class Run:
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self) -> None:
-        self._settle_doubt()
+        self._watch.settle(self._where())
         started = time.perf_counter()
         staged = checkpoint.staging_path(self.output_dir, self.step)
         final = checkpoint.checkpoint_path(self.output_dir, self.step)
@@ -506,12 +396,12 @@ class Run:
         return {
             "step": self.step,
             "images_seen": self.images_seen,
-            "nonfinite_steps": self.nonfinite_steps,
+            "nonfinite_steps": self._watch.skipped,
             "seconds": self._seconds,
             "data": self._batches.state_dict(),
             "log": self._log.state_dict(),
             "averages": self._averages.state_dict(),
-            "schedules": {name: schedule.state_dict() for name, schedule in self._schedules.items()},
+            "schedules": {name: rates.state_dict() for name, rates in self._schedules.items()},
         }
 
     def _facts(self) -> dict[str, Any]:
@@ -542,13 +432,13 @@ class Run:
         state = torch.load(folder / f"run_{self._accelerator.process_index}.pt", map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.images_seen = state["images_seen"]
-        self.nonfinite_steps = state["nonfinite_steps"]
+        self._watch.skipped = state["nonfinite_steps"]
         self._seconds = state["seconds"]
         self._batches.load_state_dict(state["data"])
         self._log.load_state_dict(state["log"])
         self._averages.load_state_dict(state["averages"])
-        for name, schedule in self._schedules.items():
-            schedule.load_state_dict(state["schedules"][name])
+        for name, rates in self._schedules.items():
+            rates.load_state_dict(state["schedules"][name])
         if self.is_main:
             self._log.rewind(self.step)
             print(f"Resumed {folder} at step {self.step} of {self.max_train_steps}.")
@@ -594,7 +484,3 @@ def _check_names(nets: Nets, optimizers: Mapping[str, Any], ema: Sequence[str], 
         raise ValueError(f"ema names {unknown}, but the networks are {sorted(nets)}")
     if unknown := sorted(set(updates) - set(optimizers)):
         raise ValueError(f"updates_per_step names {unknown}, but the optimisers are {sorted(optimizers)}")
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
