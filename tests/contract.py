@@ -243,7 +243,8 @@ def check_sampling(pipeline: DiffusionPipeline) -> None:
 
     batch = draw(pipeline, seed=[5, 6]).images
     singles = [draw(pipeline, seed=[s]).images[0] for s in (5, 6)]
-    np.testing.assert_allclose(batch, np.stack(singles), atol=1e-5, err_msg="a batch differs from its singles")
+    # Kernels sum in another order for another batch size; 1e-4 is a fortieth of a grey level of 8 bits.
+    np.testing.assert_allclose(batch, np.stack(singles), atol=1e-4, err_msg="a batch differs from its singles")
 
     assert np.array_equal(first, draw(pipeline, return_dict=False)[0]), "tuple and dict outputs differ"
     tensor = draw(pipeline, output_type="pt").images

@@ -1,5 +1,7 @@
 """Looking out for losses that are NaN or infinite, without stalling a GPU to look."""
 
+import math
+
 import torch
 from accelerate import Accelerator
 
@@ -36,7 +38,7 @@ class LossWatch:
         elif self._bad_term is None and not torch.isfinite(value.detach()).all():
             self._bad_term = term
 
-    def judge(self, norm: torch.Tensor | None, where: str) -> str | None:
+    def judge(self, norm: torch.Tensor | float | None, where: str) -> str | None:
         """Decide, on all processes alike, whether an optimiser step must be skipped, and count it.
 
         Args:
@@ -52,7 +54,7 @@ class LossWatch:
         if not self.judges_each_step:
             return None
         scaled = self._accelerator.scaler is not None  # fp16: infinite gradients are the scaler's everyday business
-        if self._bad_term is None and norm is not None and not scaled and not torch.isfinite(norm):
+        if self._bad_term is None and norm is not None and not scaled and not math.isfinite(norm):
             self._bad_term = "gradient norm"
         if not any_process(self._accelerator, self._bad_term is not None):
             return None

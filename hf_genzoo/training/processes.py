@@ -16,15 +16,12 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from hf_genzoo.training.args import TrainingArgs
 
-# Networks given to Run keep their own micro-batch size; DeepSpeed wants to know it when there is no data loader.
-_DEEPSPEED_BATCH = "train_micro_batch_size_per_gpu"
-
 
 def make_accelerator(args: TrainingArgs) -> Accelerator:
     """An `Accelerator` for these flags; gradient accumulation is counted by `Run`, not by it.
 
     Raises:
-        ValueError: if `--report_to` names a tracker that is not installed or not known.
+        ValueError: if `--report_to` names a tracker that is not installed or not known, or for DeepSpeed's stage 3.
     """
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     trackers = args.report_to.split(",") if args.report_to else None
@@ -40,9 +37,13 @@ def make_accelerator(args: TrainingArgs) -> Accelerator:
         if trackers:
             raise ValueError(f"--report_to {args.report_to}: {error}") from error
         raise
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+    if is_deepspeed(accelerator):
         plugin: Any = accelerator.state.deepspeed_plugin
-        plugin.deepspeed_config[_DEEPSPEED_BATCH] = args.train_batch_size
+        if plugin.zero_stage == 3:
+            raise ValueError("DeepSpeed ZeRO-3 splits the networks themselves: use FSDP for that, or zero_stage: 2")
+        # It takes batch size, accumulation and clipping from its configuration, where no data loader tells it.
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = args.train_batch_size
+        plugin.deepspeed_config["gradient_clipping"] = args.max_grad_norm
     if accelerator.num_processes > 1:
         atexit.register(_leave_group)
     return accelerator
@@ -84,9 +85,14 @@ def place(nets: Mapping[str, nn.Module], args: TrainingArgs) -> None:
         torch.backends.cuda.matmul.allow_tf32 = True
 
 
+def is_deepspeed(accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed holds networks and optimisers, and takes the optimiser step inside the backward pass."""
+    return accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether processes hold parts of the networks rather than copies."""
-    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    return accelerator.distributed_type == DistributedType.FSDP
 
 
 def plain_copies(nets: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -35,6 +35,7 @@ from hf_genzoo.training.ownership import match_owners, only_trainable
 from hf_genzoo.training.processes import (
     any_process,
     full_state_dict,
+    is_deepspeed,
     is_sharded,
     make_accelerator,
     place,
@@ -92,6 +93,9 @@ class Run:
         self._bare = dict(nets)
         self._plain = plain_copies(nets) if is_sharded(self._accelerator) else None
         place(nets, args)
+        owned = match_owners(nets, optimizers)
+        if is_deepspeed(self._accelerator) and (len(nets) > 1 or len(optimizers) > 1):
+            raise ValueError(f"DeepSpeed trains one network by one optimiser; {args.family} has more: use DDP or FSDP")
         self._schedules = {
             name: schedule(
                 optimizer,
@@ -105,7 +109,8 @@ class Run:
         prepared = list(prepared) if isinstance(prepared, tuple) else [prepared]
         self.nets: dict[str, nn.Module] = dict(zip(nets, prepared[: len(nets)], strict=True))
         self._optimizers = dict(zip(optimizers, prepared[len(nets) :], strict=True))
-        self._owned = match_owners(self.nets, self._optimizers)
+        # FSDP puts new parameters into networks and optimisers; DeepSpeed's optimisers hold slices of the old ones.
+        self._owned = owned if is_deepspeed(self._accelerator) else match_owners(self.nets, self._optimizers)
         averaged = {name: self._bare[name] for name in ema} if args.use_ema else {}
         self._averages = Averages(
             averaged, inv_gamma=args.ema_inv_gamma, power=args.ema_power, max_decay=args.ema_max_decay
@@ -288,7 +293,7 @@ class Run:
     def _step_optimizer(self, name: str) -> None:
         optimizer, args = self._optimizers[name], self.args
         norm = None
-        if self._plain is not None:  # sharded: the norm is that of all shards
+        if self._plain is not None or is_deepspeed(self._accelerator):  # the norm is that of all shards
             norm = self._accelerator.clip_grad_norm_(self._owned[name].parameters, args.max_grad_norm or float("inf"))
         else:
             self._accelerator.unscale_gradients(optimizer)
