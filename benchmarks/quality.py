@@ -3,13 +3,15 @@
     python -m benchmarks.quality --dataset path/to/mnist --minutes 8 --output_dir outputs/bench-quality
 
 Rows, one after the other: real pictures against real pictures, a class-wise PCA-plus-Gaussian generator, our SMALL
-preset, then diffusers' unconditional recipe for the wall time that ours took, on its own 3.9 M-parameter network and
-on our network. Each draws 1,000 pictures, rounded to 8 bits; distances are taken to the validation pictures in the
-penultimate features of a classifier trained here. A finished row is not done again: delete its folder to repeat it.
+preset as it is (class-conditional: the labels are its largest single gain) and without labels, then diffusers'
+unconditional recipe for the wall time that ours took, on a 3.9 M-parameter network of its kind and on our network.
+Each draws 1,000 pictures, rounded to 8 bits; distances are taken to the validation pictures in the penultimate
+features of a classifier trained here. A finished row is not done again: delete its folder to repeat it.
 """
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,12 +28,14 @@ from benchmarks.digit_classifier import DigitClassifier, extract, load_or_train
 from benchmarks.quality_metrics import coverage, frechet_distance, pca_gaussian
 from benchmarks.quality_theirs import network, sample_theirs, train_theirs
 
-SMALL_MINUTES = 8  # what SMALL's fixed number of steps is made for, on two cores
-OURS, THEIRS, THEIRS_ON_OURS = "ours", "diffusers", "diffusers-our-network"
+PROBE_STEPS = 200  # of the training that tells how many steps fit into the time
+OURS, UNLABELLED = "ours", "ours-no-labels"
+THEIRS, THEIRS_ON_OURS = "diffusers", "diffusers-our-network"
 TITLES = {
     "real": "real pictures (train against validation)",
     "pca-gaussian": "class-wise PCA + Gaussian",
-    OURS: "ours: ddpm, preset small",
+    OURS: "ours: ddpm, preset small (learns with labels)",
+    UNLABELLED: "the same without labels",
     THEIRS: "diffusers' recipe, 3.9 M network, DDIM 50",
     THEIRS_ON_OURS: "diffusers' recipe, our network, DDIM 50",
 }
@@ -68,17 +72,20 @@ def _arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
     return images, np.asarray(split["label"], dtype=np.int64)
 
 
-def train_ours(dataset: str, minutes: float, output_dir: Path, seed: int) -> dict[str, Any]:
-    """Train the SMALL preset; the only place that knows the project's training script.
+def train_ours(dataset: str, minutes: float, output_dir: Path, seed: int, **changes: Any) -> dict[str, Any]:
+    """Train the SMALL preset for as many steps as fit into `minutes` here, which a short training tells.
 
-    SMALL has a fixed number of steps, sized for 8 minutes on two cores; other budgets scale that number.
+    The number of steps is all that changes: the preset's learning rate and averaging are shares of the run.
     """
     import hf_genzoo
-    from hf_genzoo.training_scripts.train_ddpm import SMALL
 
-    steps = round(SMALL["max_train_steps"] * minutes / SMALL_MINUTES)
-    settings = {"dataset_name": dataset, "output_dir": str(output_dir), "max_train_steps": steps, "seed": seed}
-    hf_genzoo.train("ddpm", preset="small", overwrite_output_dir=True, **settings)
+    settings = {"preset": "small", "dataset_name": dataset, "seed": seed, "overwrite_output_dir": True, **changes}
+    probe = output_dir.with_name("probe")
+    hf_genzoo.train("ddpm", output_dir=str(probe), max_train_steps=PROBE_STEPS, num_validation_images=1, **settings)
+    log = [json.loads(line) for line in (probe / "logs" / "metrics.jsonl").read_text().splitlines()]
+    rate = statistics.median(entry["images_per_second"] for entry in log[len(log) // 2 :])
+    steps = round(minutes * 60 * rate / json.loads((probe / "training.json").read_text())["args"]["train_batch_size"])
+    hf_genzoo.train("ddpm", output_dir=str(output_dir), max_train_steps=steps, **settings)
     record = json.loads((output_dir / "training.json").read_text())
     return {
         "steps": record["steps"],
@@ -90,15 +97,16 @@ def train_ours(dataset: str, minutes: float, output_dir: Path, seed: int) -> dic
 
 
 def sample_ours(folder: Path, count: int, seed: int, batch_size: int = 100) -> np.ndarray:
-    """Pictures, uint8 (count, 28, 28), by the exported pipeline's own defaults."""
+    """Pictures, uint8 (count, 28, 28), as the preset's own sample grid draws them: sampler, steps, guidance."""
     import hf_genzoo
+    from hf_genzoo.training_scripts.train_ddpm import Args, sampling
 
-    pipeline = hf_genzoo.load(str(folder))
-    pipeline.set_progress_bar_config(disable=True)
+    trained = json.loads((folder / "training.json").read_text())["args"]
+    pipeline, options = sampling(hf_genzoo.load(str(folder)), Args(**trained))
     generator, drawn = torch.Generator().manual_seed(seed), []
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        images = pipeline(batch_size=size, generator=generator, output_type="np").images
+        images = pipeline(batch_size=size, generator=generator, output_type="np", **options).images
         drawn.append((images[..., 0] * 255).round().astype(np.uint8))
         print(f"  {start + size}/{count} samples", flush=True)
     return np.concatenate(drawn)
@@ -190,8 +198,8 @@ def run(dataset: str, minutes: float, output_dir: Path, num_samples: int, seed: 
     def baseline(_: Path) -> tuple[np.ndarray, dict[str, Any]]:
         return pca_gaussian(digits.train, digits.train_labels, num_samples, seed=seed), {}
 
-    def ours(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        facts = train_ours(dataset, minutes, folder / "model", seed)
+    def ours(folder: Path, **changes: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        facts = train_ours(dataset, minutes, folder / "model", seed, **changes)
         facts["parameters"] = our_network(folder / "model").num_parameters()
         return _timed(facts, lambda: sample_ours(folder / "model", num_samples, seed))
 
@@ -202,11 +210,12 @@ def run(dataset: str, minutes: float, output_dir: Path, num_samples: int, seed: 
         return _timed(facts, lambda: sample_theirs(unet, num_samples, seed=seed))
 
     def theirs_on_ours(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        return theirs(UNet2DModel.from_config(our_network(output_dir / OURS / "model").config), folder)  # type: ignore[arg-type]
+        return theirs(UNet2DModel.from_config(our_network(output_dir / UNLABELLED / "model").config), folder)  # type: ignore[arg-type]
 
     bench.row("real", real)
     bench.row("pca-gaussian", baseline)
     bench.row(OURS, ours)
+    bench.row(UNLABELLED, lambda folder: ours(folder, class_column=None))
     torch.manual_seed(seed)  # the weights of their networks
     bench.row(THEIRS, lambda folder: theirs(network(), folder))
     bench.row(THEIRS_ON_OURS, theirs_on_ours)
@@ -227,7 +236,7 @@ def _timed(facts: dict[str, Any], sample: Callable[[], np.ndarray]) -> tuple[np.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="Hub name, or folder with train.parquet, validation.parquet.")
-    parser.add_argument("--minutes", type=float, default=SMALL_MINUTES, help="Training time of a row on two cores.")
+    parser.add_argument("--minutes", type=float, default=8, help="Training time of a row on two cores.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/bench-quality"), help="Rows and tables.")
     parser.add_argument("--num_samples", type=int, default=1000, help="Pictures drawn from each generator.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of trainings and samples.")

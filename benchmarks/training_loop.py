@@ -23,8 +23,8 @@ from hf_genzoo.training_scripts import train_ddpm
 
 
 def small_args(folder: Path, **changes: Any) -> train_ddpm.Args:
-    """The SMALL preset of ddpm, without anything that happens between steps unless asked for."""
-    quiet = {"output_dir": str(folder), "checkpointing_steps": 10**9, "logging_steps": 10}
+    """The SMALL preset of ddpm, without labels and without anything that happens between steps unless asked for."""
+    quiet = {"output_dir": str(folder), "class_column": None, "checkpointing_steps": 10**9, "logging_steps": 10}
     return train_ddpm.Args(**{**train_ddpm.SMALL, **quiet, **changes})
 
 

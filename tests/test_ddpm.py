@@ -241,11 +241,23 @@ def test_scale_one_is_the_conditional_network_alone() -> None:
         torch.testing.assert_close(images[row], alone[row])
 
 
-def test_no_label_is_the_null_label() -> None:
+def test_the_null_label_is_no_label() -> None:
     latents = torch.randn(2, 1, 4, 4, generator=seeded(0), dtype=torch.float64)
     call = {"latents": latents, "num_inference_steps": 4, "output_type": "pt"}
     expected = pipeline(ExactDenoiser(means=(0.0,)))(2, **call).images
-    torch.testing.assert_close(pipeline(conditional())(2, **call).images, expected)
+    torch.testing.assert_close(pipeline(conditional())(2, class_labels="null", **call).images, expected)
+
+
+def test_without_labels_each_class_is_drawn_as_often() -> None:
+    """With the same noise each image is one of the two classes' images; the one of the null label never."""
+    count = 400
+    latents = torch.randn(1, 1, 4, 4, generator=seeded(0), dtype=torch.float64).repeat(count, 1, 1, 1)
+    call = {"latents": latents, "num_inference_steps": 4, "output_type": "pt"}
+    drawn = pipeline(conditional())(count, generator=seeded(0), **call).images
+    first, second = (pipeline(conditional())(count, class_labels=label, **call).images for label in (0, 1))
+    is_first = torch.isclose(drawn, first).all(dim=(1, 2, 3))
+    assert torch.equal(~is_first, torch.isclose(drawn, second).all(dim=(1, 2, 3)))
+    assert abs(is_first.double().mean() - 0.5) < 4 * 0.5 / count**0.5
 
 
 # Arguments
@@ -265,7 +277,7 @@ def test_labels_may_be_indices_or_names_one_or_many() -> None:
     assert labels_seen(class_labels=torch.tensor([1, 0]), batch_size=2) == [1, 0]
     assert labels_seen(class_labels=[1], batch_size=3) == [1, 1, 1]
     assert labels_seen(class_labels=np.int64(1)) == labels_seen(class_labels=torch.tensor(1)) == [1]
-    assert labels_seen(class_labels=None, batch_size=2) == [2, 2]
+    assert labels_seen(class_labels=["null", "cat"]) == [2, 0]
 
 
 BAD = {
@@ -279,7 +291,7 @@ BAD = {
     "name": (conditional, {"class_labels": "cow"}, "unknown class label 'cow'.*use indices"),
     "label count": (conditional, {"class_labels": [0, 1], "batch_size": 3}, "got 2 class_labels for 3 images"),
     "no labels": (conditional, {"class_labels": []}, "got 0 class_labels"),
-    "guidance alone": (conditional, {"guidance_scale": 2.0}, "guidance_scale 2.0 needs class_labels"),
+    "guidance": (ExactDenoiser, {"guidance_scale": 2.0}, "guidance_scale 2.0 for an unconditional network"),
     "label of none": (ExactDenoiser, {"class_labels": 1}, "class_labels 1 for an unconditional network"),
     "generators": (ExactDenoiser, {"batch_size": 2, "generator": [seeded(0)] * 3}, "got 3 generators for 2 images"),
     "latents": (ExactDenoiser, {"latents": torch.zeros(1, 1, 5, 5)}, r"shape \(1, 1, 4, 4\), not \(1, 1, 5, 5\)"),
@@ -324,6 +336,9 @@ def test_a_batch_equals_its_singles(tiny_unet: UNet2DModel, scheduler: Callable)
     call = {"guidance_scale": 2.0, "num_inference_steps": 3, "output_type": "pt"}
     batch = pipe(2, class_labels=[0, 2], generator=[seeded(0), seeded(1)], **call).images
     singles = [pipe(class_labels=[0, 2][i], generator=seeded(i), **call).images for i in range(2)]
+    torch.testing.assert_close(batch, torch.cat(singles), rtol=0, atol=1e-4)
+    batch = pipe(4, generator=[seeded(i) for i in range(4)], **call).images  # labels drawn
+    singles = [pipe(generator=seeded(i), **call).images for i in range(4)]
     torch.testing.assert_close(batch, torch.cat(singles), rtol=0, atol=1e-4)
 
 

@@ -92,6 +92,7 @@ TINY: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "dataset_name": "digits",
+    "class_column": "label",
     "num_channels": 1,
     "resolution": 28,
     "block_out_channels": [16, 32, 64],
@@ -104,8 +105,11 @@ SMALL: dict[str, Any] = {
     "timestep_sampling": "lognormal",
     "noise_mean": 0.4,
     "noise_std": 1.2,
-    "train_batch_size": 16,
-    "max_train_steps": 2600,
+    "guidance_scale": 1.2,
+    "num_validation_images": 100,
+    "ddpm_num_inference_steps": 20,
+    "train_batch_size": 32,
+    "max_train_steps": 1400,
     "learning_rate": 5e-3,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",
@@ -213,18 +217,24 @@ def export(
 SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 
+def sampling(pipeline: DenoisingDiffusionPipeline, args: Args) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
+    """The pipeline with --sampler in place of its scheduler, and the steps and guidance to call it with."""
+    sampler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
+    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler, id2label=pipeline.config["id2label"])
+    sampled.set_progress_bar_config(disable=True)
+    guidance_scale = 1.0 if pipeline.num_classes is None else args.guidance_scale
+    return sampled, {"num_inference_steps": args.ddpm_num_inference_steps, "guidance_scale": guidance_scale}
+
+
 def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:
     """Samples from the same noise each time; one class after the other where there are classes."""
-    sampler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
-    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler)
-    sampled.set_progress_bar_config(disable=True)
+    sampled, options = sampling(pipeline, args)
     count, classes = args.num_validation_images, pipeline.num_classes
     return sampled(
         batch_size=count,
         class_labels=None if classes is None else [i % classes for i in range(count)],
-        guidance_scale=args.guidance_scale if classes else 1.0,
-        num_inference_steps=args.ddpm_num_inference_steps,
         generator=torch.Generator().manual_seed(args.seed),
+        **options,
     ).images
 
 
