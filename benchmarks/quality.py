@@ -117,8 +117,9 @@ class Benchmark:
 
     def __init__(self, digits: Digits, net: DigitClassifier, output_dir: Path) -> None:
         self.digits, self.net, self.output_dir = digits, net, output_dir
-        self.real, predicted = extract(net, digits.validation)
-        self.accuracy = float((predicted == digits.validation_labels).mean())
+        order = np.random.default_rng(0).permutation(len(digits.validation))
+        self.real, predicted = extract(net, digits.validation[order])
+        self.accuracy = float((predicted == digits.validation_labels[order]).mean())
         self.results: dict[str, dict[str, Any]] = {}
 
     def row(self, name: str, draw: Callable[[Path], tuple[np.ndarray, dict[str, Any]]]) -> None:
@@ -137,7 +138,7 @@ class Benchmark:
             "title": TITLES[name],
             "samples": len(images),
             "frechet_distance": round(frechet_distance(self.real, features), 2),
-            "coverage": round(coverage(self.real, features), 4),
+            "coverage": round(coverage(self.real[: len(features)], features), 4),  # of equally many
             "classes": np.bincount(predicted, minlength=10).tolist(),
             **facts,
         }

@@ -220,7 +220,7 @@ def test_accelerate_configs_load(path: Path) -> None:
 
     config = load_config_from_file(str(path))
     assert config.num_processes >= 1
-    assert config.mixed_precision == "bf16"
+    assert config.mixed_precision == ("no" if path.stem == "deepspeed_zero2" else "bf16")
 
 
 def gather_shards(path: str) -> None:
