@@ -28,7 +28,8 @@ def main(names: list[str]) -> None:
     path.parent.mkdir(exist_ok=True)
     found = json.loads(path.read_text()) if path.exists() else {}
     found["machine"] = {
-        "processor": platform.processor(),
+        "processor": platform.processor() or platform.machine(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

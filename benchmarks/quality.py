@@ -25,8 +25,9 @@ from diffusers import UNet2DModel
 from PIL import Image
 
 from benchmarks.digit_classifier import DigitClassifier, extract, load_or_train
-from benchmarks.quality_metrics import coverage, frechet_distance, pca_gaussian
 from benchmarks.quality_theirs import network, sample_theirs, train_theirs
+from hf_genzoo.evaluation.baselines import pca_gaussian
+from hf_genzoo.evaluation.distances import frechet_distance, overlap
 
 PROBE_STEPS = 200  # of the training that tells how many steps fit into the time
 OURS, UNLABELLED = "ours", "ours-no-labels"
@@ -138,7 +139,7 @@ class Benchmark:
             "title": TITLES[name],
             "samples": len(images),
             "frechet_distance": round(frechet_distance(self.real, features), 2),
-            "coverage": round(coverage(self.real[: len(features)], features), 4),  # of equally many
+            "coverage": round(overlap(self.real[: len(features)], features).coverage, 4),  # of equally many
             "classes": np.bincount(predicted, minlength=10).tolist(),
             **facts,
         }

@@ -1,6 +1,7 @@
 """What the `genzoo` command does, as Python calls: list, train, sample, info."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -72,6 +73,8 @@ def sample(
     num_images: int = 16,
     seed: int = 0,
     num_inference_steps: int | None = None,
+    class_labels: Sequence[int | str] | None = None,
+    guidance_scale: float | None = None,
     batch_size: int = 64,
 ) -> Path:
     """Draw pictures from a trained pipeline.
@@ -83,13 +86,16 @@ def sample(
         seed: Each picture has its own generator, seeded with `seed` plus its number, so more pictures or another
             batch size leave the first ones as they are.
         num_inference_steps: Denoising steps, for pipelines that have them.
+        class_labels: Classes by index or name, one picture after the other and then from the front again; for
+            pipelines that have classes.
+        guidance_scale: How closely to follow the labels, for pipelines that can be guided.
         batch_size: Pictures drawn at once.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: if `num_images` is below 1, or steps are asked of a pipeline that has none.
+        ValueError: if `num_images` is below 1, or the pipeline has no such setting.
     """
     import inspect
 
@@ -103,18 +109,24 @@ def sample(
         raise ValueError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
     pipeline = load(repo_or_folder)
     pipeline.set_progress_bar_config(disable=True)
-    extra: dict[str, Any] = {}
-    if num_inference_steps is not None:
-        if "num_inference_steps" not in inspect.signature(type(pipeline).__call__).parameters:
-            raise ValueError(f"{type(pipeline).__name__} samples in one step: leave num_inference_steps out")
-        extra["num_inference_steps"] = num_inference_steps
+    asked = {
+        "num_inference_steps": num_inference_steps,
+        "class_labels": class_labels or None,
+        "guidance_scale": guidance_scale,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    if unknown := [name for name in asked if name not in takes]:
+        raise ValueError(f"{type(pipeline).__name__} has no {' and no '.join(unknown)}: leave that out")
     images = []
     with tqdm(total=num_images, desc="sampling", unit="img") as bar:
         for start in range(0, num_images, batch_size):
             count = min(batch_size, num_images - start)
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
+            if class_labels:
+                asked["class_labels"] = [class_labels[(start + i) % len(class_labels)] for i in range(count)]
             images += pipeline(  # pyright: ignore[reportCallIssue]
-                batch_size=count, generator=generators, **extra
+                batch_size=count, generator=generators, **asked
             ).images
             bar.update(count)
     output = Path(output)

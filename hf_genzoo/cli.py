@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num_images", type=int, default=16, help="how many (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (%(default)s)")
     command.add_argument("--num_inference_steps", type=int, help="denoising steps, where the model has them")
+    command.add_argument(
+        "--class_labels", nargs="+", type=_label, help="classes by number or name, taken in turn, where there are any"
+    )
+    command.add_argument("--guidance_scale", type=float, help="how closely to follow the labels; 1 is the plain model")
     command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
     command.set_defaults(run=_sample)
 
@@ -78,6 +82,10 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _label(word: str) -> int | str:
+    return int(word) if word.isdecimal() else word
+
+
 def _count(number: int) -> str:
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"
 
@@ -91,6 +99,8 @@ def _sample(args: argparse.Namespace) -> int:
         num_images=args.num_images,
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
+        class_labels=args.class_labels,
+        guidance_scale=args.guidance_scale,
         batch_size=args.batch_size,
     )
     print(path)

@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import hf_genzoo
 from hf_genzoo import cli
+from hf_genzoo.api import sample, train
 from hf_genzoo.families import FAMILIES
 from hf_genzoo.training.args import parse_args, read_config
 from hf_genzoo.training.record import command_line
@@ -69,8 +72,24 @@ def test_train_sample_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         os.chdir(home)
     assert (tmp_path / "sample.png").is_file()
     assert cli.main(["sample", str(folder), "--num_images", "2", "--output", str(tmp_path / "grid.png")]) == 0
+    assert cli.main(["sample", str(folder), "--class_labels", "1", "--guidance_scale", "2"]) == 1
+    assert "VAEPipeline has no class_labels and no guidance_scale" in capsys.readouterr().err
     assert cli.main(["info", str(folder)]) == 0
     assert json.loads(capsys.readouterr().out.split("\n", 1)[1])["training"]["steps"] == 2
+
+
+def test_sample_takes_classes_in_turn(tmp_path: Path) -> None:
+    """Whatever the batch size; a class may be named or numbered."""
+    settings = {"class_column": "label", "max_train_steps": 2, "output_dir": str(tmp_path / "run")}
+    folder = train("ddpm", preset="tiny", **settings)
+    call = {"num_images": 3, "num_inference_steps": 2}
+    drawn = sample(folder, tmp_path / "drawn", class_labels=[4, "9"], batch_size=2, **call)
+    fours = sample(folder, tmp_path / "fours", class_labels=[4], **call)
+    nines = sample(folder, tmp_path / "nines", class_labels=[9], **call)
+    for index, expected in enumerate((fours, nines, fours)):
+        found, wanted = (np.asarray(Image.open(f / f"{index:05d}.png"), np.int16) for f in (drawn, expected))
+        assert abs(found - wanted).max() <= 1  # rounding in a batch of another size
+    assert not np.array_equal(np.asarray(Image.open(fours / "00000.png")), np.asarray(Image.open(nines / "00000.png")))
 
 
 @pytest.mark.parametrize(

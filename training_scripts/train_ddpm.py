@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, UNet2DModel
 from PIL import Image
 from torch import nn
 
@@ -109,7 +109,7 @@ SMALL: dict[str, Any] = {
     "num_validation_images": 100,
     "ddpm_num_inference_steps": 20,
     "train_batch_size": 32,
-    "max_train_steps": 1400,
+    "max_train_steps": 1200,
     "learning_rate": 5e-3,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",
@@ -217,19 +217,20 @@ def export(
 SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 
-def sampling(pipeline: DenoisingDiffusionPipeline, args: Args) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
-    """The pipeline with --sampler in place of its scheduler, and the steps and guidance to call it with."""
+def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
+    """An exported pipeline with --sampler in place of its scheduler, and the steps and guidance to call it with."""
     sampler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
-    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler, id2label=pipeline.config["id2label"])
+    id2label = pipeline.config.get("id2label")  # without classes it is diffusers' own pipeline
+    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler, id2label=id2label)
     sampled.set_progress_bar_config(disable=True)
-    guidance_scale = 1.0 if pipeline.num_classes is None else args.guidance_scale
+    guidance_scale = 1.0 if sampled.num_classes is None else args.guidance_scale
     return sampled, {"num_inference_steps": args.ddpm_num_inference_steps, "guidance_scale": guidance_scale}
 
 
 def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:
     """Samples from the same noise each time; one class after the other where there are classes."""
     sampled, options = sampling(pipeline, args)
-    count, classes = args.num_validation_images, pipeline.num_classes
+    count, classes = args.num_validation_images, sampled.num_classes
     return sampled(
         batch_size=count,
         class_labels=None if classes is None else [i % classes for i in range(count)],

@@ -1,0 +1,58 @@
+"""Put the measured figures into benchmarks/README.md; no number in it is typed by hand.
+
+    python -m benchmarks                                   # measures, outputs/benchmarks.json
+    python -m benchmarks.quality --dataset path/to/mnist   # trains, outputs/bench-quality/
+    python -m benchmarks.report                            # both into README.md, pictures into figures/
+
+Text between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a measurement that was not made leaves its
+block as it is.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+README = Path(__file__).with_name("README.md")
+FIGURES = Path(__file__).with_name("figures")
+
+
+def table(rows: dict[str, float | str]) -> str:
+    """A two-column table; figures of 100 and more have no decimals."""
+    cells = {
+        key: value if isinstance(value, str) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+        for key, value in rows.items()
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| `{key}` | {value} |" for key, value in cells.items())])
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """`text` with the block `name` holding `content`.
+
+    Raises:
+        ValueError: if there is no such block.
+    """
+    pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"{README.name} has no block {name!r}")
+    return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
+
+
+def main(outputs: Path = Path("outputs")) -> None:
+    text = README.read_text()
+    quick = outputs / "benchmarks.json"
+    if quick.exists():
+        for name, rows in json.loads(quick.read_text()).items():
+            text = replace_block(text, name, table(rows))
+    quality = outputs / "bench-quality"
+    if (quality / "results.md").exists():
+        text = replace_block(text, "quality", (quality / "results.md").read_text())
+        FIGURES.mkdir(exist_ok=True)
+        for grid in quality.glob("*/grid.png"):
+            shutil.copy(grid, FIGURES / f"{grid.parent.name}.png")
+    README.write_text(text)
+    print(f"wrote {README}")
+
+
+if __name__ == "__main__":
+    main()
