@@ -130,7 +130,7 @@ def test_copying_is_claimed_seldom_under_the_null() -> None:
 def test_chamfer_and_earth_movers_distances_of_a_small_shift() -> None:
     """Points of a coarse grid moved by less than half a cell: each one's partner is its own copy."""
     grid = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), axis=-1).reshape(-1, 3)
-    moved = np.random.default_rng(0).permutation(grid + [0.3, 0.0, 0.0])
+    moved = np.random.default_rng(0).permutation(grid + np.array([0.3, 0.0, 0.0]))
     assert chamfer_distance(grid, moved) == pytest.approx(2 * 0.09)
     assert earth_movers_distance(grid, moved) == pytest.approx(0.3)
     assert chamfer_distance(grid, grid) == 0

@@ -1,8 +1,8 @@
 """Does a generator copy its training data? Distances to the nearest training sample against those of held-out data.
 
 Papers
-- Meehan, Chaudhuri & Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copying in Generative Models": held-out data as
-  the yardstick.
+- Meehan, Chaudhuri & Dasgupta 2020, "A Non-Parametric Test to Detect Data-Copying in Generative Models": held-out data
+  as the yardstick.
 """
 
 from dataclasses import dataclass

@@ -52,10 +52,10 @@ def psnr(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def ssim(a: ArrayLike, b: ArrayLike) -> Array:
-    """Structural similarity (Wang et al. 2004, eq. 13), averaged over the positions where the whole window fits, and over
-    channels; 1 for equal pictures.
+    """Structural similarity (Wang et al. 2004, eq. 13); 1 for equal pictures.
 
-    Moments in the window are those of the weighted population, as in the paper.
+    It is averaged over channels and over the positions where the whole window fits. Moments in the window are those of
+    the weighted population, as in the paper.
 
     Raises:
         ValueError: if shapes differ, pixels are not in [0, 1], or a picture is smaller than the window (11 x 11).

@@ -22,13 +22,13 @@ CloudDistance = Callable[[Array, Array], float]
 
 
 def chamfer_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Mean squared distance to the nearest point of the other cloud, both ways added (Fan et al. 2017, eq. 1, as means)."""
+    """Mean squared distance to the nearest point of the other cloud, both ways added (Fan et al. 2017, eq. 1)."""
     between = squared_distances(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
     return float(between.min(axis=1).mean() + between.min(axis=0).mean())
 
 
 def earth_movers_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Mean distance under the best one-to-one assignment of two equally large clouds (Fan et al. 2017, eq. 2, as a mean)."""
+    """Mean distance under the best one-to-one assignment of equally large clouds (Fan et al. 2017, eq. 2; mean)."""
     return wasserstein(a, b, order=1)
 
 

@@ -6,8 +6,8 @@ Papers
 - Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero".
 
 What differs from the papers and why: the kernel test takes its threshold from permutations, which is exact at any
-number of samples, and not from an asymptotic law; the classifier is logistic regression on standardised features, since
-the features come from a network already.
+number of samples, and not from an asymptotic law; the classifier is logistic regression on standardised features,
+since the features come from a network already.
 """
 
 from dataclasses import dataclass
