@@ -37,8 +37,8 @@ TITLES = {
     "pca-gaussian": "class-wise PCA + Gaussian",
     OURS: "ours: ddpm, preset small (learns with labels)",
     UNLABELLED: "the same without labels",
-    THEIRS: "diffusers' recipe, 3.9 M network, DDIM 50",
-    THEIRS_ON_OURS: "diffusers' recipe, our network, DDIM 50",
+    THEIRS: "diffusers' recipe, 3.9 M network",
+    THEIRS_ON_OURS: "diffusers' recipe, our network",
 }
 
 
