@@ -114,8 +114,8 @@ def _cosine(optimizer: torch.optim.Optimizer, step: int, total: int) -> torch.op
 def sample_theirs(net: UNet2DModel, count: int, steps: int = 100, seed: int = 0, batch_size: int = 100) -> np.ndarray:
     """Pictures, uint8 (count, 28, 28), by their ancestral sampler, at a tenth of its 1,000 steps.
 
-    All steps would take an hour on a CPU. A tenth looks the same; DDIM does not: it leaves the noise of an undertrained
-    network in the picture.
+    All steps would take an hour on a CPU. A tenth looks the same; DDIM does not: it leaves the noise of an
+    undertrained network in the picture.
     """
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon")
     scheduler.set_timesteps(steps)
