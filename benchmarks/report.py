@@ -19,11 +19,13 @@ FIGURES = Path(__file__).with_name("figures")
 
 def table(rows: dict[str, float | str]) -> str:
     """A two-column table; figures of 100 and more have no decimals."""
-    cells = {
-        key: value if isinstance(value, str) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
-        for key, value in rows.items()
-    }
-    return "\n".join(["| | |", "|---|---|", *(f"| `{key}` | {value} |" for key, value in cells.items())])
+    return "\n".join(["| | |", "|---|---|", *(f"| `{key}` | {_cell(value)} |" for key, value in rows.items())])
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, (str, int)):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def replace_block(text: str, name: str, content: str) -> str:
