@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev
 quick-test: $(VENV)/.installed-dev
 	"$(BIN)/python" -m pytest -m "not slow"
 
-# Quality bars: real trainings, about an hour on two cores.
+# Quality bars: real trainings, ten to thirty minutes on two cores.
 quality: $(VENV)/.installed-dev
 	"$(BIN)/python" -m pytest -m slow
 
