@@ -93,7 +93,7 @@ class Run:
         self._bare = dict(nets)
         self._plain = plain_copies(nets) if is_sharded(self._accelerator) else None
         place(nets, args)
-        owned = match_owners(nets, optimizers)
+        self._owned = match_owners(nets, optimizers)
         if is_deepspeed(self._accelerator) and (len(nets) > 1 or len(optimizers) > 1):
             raise ValueError(f"DeepSpeed trains one network by one optimiser; {args.family} has more: use DDP or FSDP")
         self._schedules = {
@@ -109,8 +109,8 @@ class Run:
         prepared = list(prepared) if isinstance(prepared, tuple) else [prepared]
         self.nets: dict[str, nn.Module] = dict(zip(nets, prepared[: len(nets)], strict=True))
         self._optimizers = dict(zip(optimizers, prepared[len(nets) :], strict=True))
-        # FSDP puts new parameters into networks and optimisers; DeepSpeed's optimisers hold slices of the old ones.
-        self._owned = owned if is_deepspeed(self._accelerator) else match_owners(self.nets, self._optimizers)
+        if self._plain is not None:  # sharded: networks and optimisers hold new parameters now
+            self._owned = match_owners(self.nets, self._optimizers)
         averaged = {name: self._bare[name] for name in ema} if args.use_ema else {}
         self._averages = Averages(
             averaged, inv_gamma=args.ema_inv_gamma, power=args.ema_power, max_decay=args.ema_max_decay
