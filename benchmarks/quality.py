@@ -27,7 +27,8 @@ from PIL import Image
 from benchmarks.digit_classifier import DigitClassifier, extract, load_or_train
 from benchmarks.quality_theirs import network, sample_theirs, train_theirs
 from hf_genzoo.evaluation.baselines import pca_gaussian
-from hf_genzoo.evaluation.distances import frechet_distance, overlap
+from hf_genzoo.evaluation.distances import frechet_distance
+from hf_genzoo.evaluation.neighbours import overlap
 
 PROBE_STEPS = 200  # of the training that tells how many steps fit into the time
 OURS, UNLABELLED = "ours", "ours-no-labels"

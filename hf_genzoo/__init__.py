@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_genzoo.api import info, list_families, sample, train
+    from hf_genzoo.evaluation.comparison import compare
+    from hf_genzoo.evaluation.protocol import evaluate
     from hf_genzoo.hub import export, load, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "compare": "hf_genzoo.evaluation.comparison",
+    "evaluate": "hf_genzoo.evaluation.protocol",
     "export": "hf_genzoo.hub",
     "load": "hf_genzoo.hub",
     "verify": "hf_genzoo.hub",
@@ -21,7 +25,7 @@ _HOMES = {
     "sample": "hf_genzoo.api",
     "train": "hf_genzoo.api",
 }
-__all__ = ["export", "info", "list_families", "load", "sample", "train", "verify"]
+__all__ = ["compare", "evaluate", "export", "info", "list_families", "load", "sample", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if len(words) >= 2 and words[0] == "train" and words[1] in FAMILIES:
         return _train(words[1], words[2:])  # the script parses its own flags
-    args = _parser().parse_args(words)
     try:
+        if words and words[0] in ("evaluate", "compare"):
+            return _measure(words[0], words[1:])
+        args = _parser().parse_args(words)
         return args.run(args)
     except (ValueError, OSError) as error:
         print(f"genzoo: {error}", file=sys.stderr)
@@ -50,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
     command.set_defaults(run=_sample)
 
+    commands.add_parser("evaluate", help="measure a model against held-out data and write the numbers into its card")
+    commands.add_parser("compare", help="measure several models on one footing: table, figure and page")
+
     command = commands.add_parser("verify", help="prove that a folder loads in every way it should")
     command.add_argument("model", help="Hub repository or folder")
     command.set_defaults(run=_verify)
@@ -65,6 +70,12 @@ def _train(family: str, words: Sequence[str]) -> int:
     from hf_genzoo.training.script import run_script
 
     return run_script(script_of(family), words, prog=f"genzoo train {family}")
+
+
+def _measure(command: str, words: Sequence[str]) -> int:
+    from hf_genzoo.evaluation import command_line
+
+    return command_line.evaluate(words) if command == "evaluate" else command_line.compare(words)
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -188,6 +188,7 @@ def main(args: Args) -> Path:
         data=data,
         export=partial(export, scheduler=scheduler, class_names=data.class_names),
         preview=partial(preview, args=args),
+        sampling={"scheduler": SAMPLERS[args.sampler].__name__, **sampling_options(args, data.num_classes)},
     )
     unet = run.nets["unet"]
     alphas_cumprod = scheduler.alphas_cumprod.to(run.device)
@@ -223,8 +224,13 @@ def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusio
     id2label = pipeline.config.get("id2label")  # without classes it is diffusers' own pipeline
     sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler, id2label=id2label)
     sampled.set_progress_bar_config(disable=True)
-    guidance_scale = 1.0 if sampled.num_classes is None else args.guidance_scale
-    return sampled, {"num_inference_steps": args.ddpm_num_inference_steps, "guidance_scale": guidance_scale}
+    return sampled, sampling_options(args, sampled.num_classes)
+
+
+def sampling_options(args: Args, num_classes: int | None) -> dict[str, Any]:
+    """Steps and guidance of the sample grids; without classes there is nothing to guide towards."""
+    guidance = {} if num_classes is None else {"guidance_scale": args.guidance_scale}
+    return {"num_inference_steps": args.ddpm_num_inference_steps, **guidance}
 
 
 def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:

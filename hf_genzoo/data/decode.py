@@ -7,6 +7,8 @@ memory than its own.
 
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,23 +133,62 @@ def decode(value: Any, transform: Transform) -> np.ndarray:
     Raises:
         CorruptImageError: a null, an unreadable or truncated picture, or one that has no agreed meaning.
     """
+    with _naming_damage():
+        raw = _stored(value)
+        shrunk = transform.resolution * JPEG_SHRINK_MARGIN
+        image = _open(raw, draft=(shrunk, shrunk)).convert("L" if transform.num_channels == 1 else "RGB")
+        return _channels_first(_square(image, transform, raw))
+
+
+def decode_whole(value: Any) -> np.ndarray:
+    """One stored picture in its own size as uint8 (C, H, W): C is 1 for a grey picture and 3 for any other.
+
+    Orientation, transparency and bit depth are handled as in `decode`.
+
+    Raises:
+        CorruptImageError: as `decode`.
+    """
+    with _naming_damage():
+        image = _open(_stored(value))
+        return _channels_first(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+@contextmanager
+def _naming_damage() -> Iterator[None]:
     try:
-        raw = read_raw(value)
-        if raw is None:
-            raise CorruptImageError("null instead of a picture")
-        if isinstance(raw, np.ndarray):
-            image = _from_array(raw)
-        else:
-            image = Image.open(io.BytesIO(raw))
-            shrunk = transform.resolution * JPEG_SHRINK_MARGIN
-            image.draft(None, (shrunk, shrunk))  # a whole fraction of the size, for JPEG only: much faster
-            image = ImageOps.exif_transpose(image)
-        image = _on_white(_to_eight_bit(image)).convert("L" if transform.num_channels == 1 else "RGB")
-        pixels = np.asarray(_square(image, transform, raw))
+        yield
     except (CorruptImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise CorruptImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _stored(value: Any) -> bytes | np.ndarray:
+    raw = read_raw(value)
+    if raw is None:
+        raise CorruptImageError("null instead of a picture")
+    return raw
+
+
+def _open(raw: bytes | np.ndarray, draft: tuple[int, int] | None = None) -> Image.Image:
+    """A stored picture upright, in 8 bits, without transparency.
+
+    Args:
+        raw: See `read_raw`.
+        draft: A JPEG may be decoded at a whole fraction of its size that is no smaller than this: much faster.
+    """
+    if isinstance(raw, np.ndarray):
+        image = _from_array(raw)
+    else:
+        image = Image.open(io.BytesIO(raw))
+        if draft is not None:
+            image.draft(None, draft)
+        image = ImageOps.exif_transpose(image)
+    return _on_white(_to_eight_bit(image))
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

@@ -38,6 +38,9 @@ RELATIONS = {"left of": "right of", "above": "below", "right of": "left of", "be
 
 SIZE_NAMES, COLOUR_NAMES, RELATION_NAMES = tuple(SIZES), tuple(PALETTE), tuple(RELATIONS)
 
+SLOT_KINDS = ("size", "colour", "shape", "relation")
+"""What can be right or wrong: three words of each object, and how a pair of objects lies."""
+
 OFF_PALETTE, UNKNOWN = "off-palette", "unknown"
 
 BACKGROUND = np.array([255.0, 255.0, 255.0])
@@ -313,22 +316,40 @@ def parse(image: Any) -> Scene:
     return Scene(things, _relation(things[0], things[1]))
 
 
-def slots(wanted: Scene, found: Scene) -> tuple[int, int]:
-    """How many slots of `wanted` are right in `found`, and how many there are.
+def slot_matches(wanted: Scene, found: Scene) -> list[tuple[str, bool]]:
+    """Each slot of `wanted`: its kind, one of `SLOT_KINDS`, and whether it is right in `found`.
 
     Each object has three (size, colour, shape), a pair of objects one more (relation). Objects are matched so that
-    most slots agree; the relation is right if it holds between the matched ones. An object too many is one wrong slot.
+    most slots agree, of equally good matches the one with the larger objects first; the relation is right if it holds
+    between the matched ones. So two objects of one size and shape whose colours are exchanged count as one wrong
+    relation, not as two wrong colours: the picture is that of the converse relation.
     """
-    total = 3 * len(wanted.things) + (wanted.relation is not None) + max(0, len(found.things) - len(wanted.things))
-    best = 0
+    best: list[tuple[str, bool]] = []
     padded = [*range(len(found.things)), *[-1] * len(wanted.things)]
-    for match in set(itertools.permutations(padded, len(wanted.things))):
-        pairs = [(w, found.things[i]) for w, i in zip(wanted.things, match, strict=True) if i >= 0]
-        right = sum(a == b for w, f in pairs for a, b in zip(w.words, f.words, strict=True))
-        if wanted.relation is not None and len(pairs) == 2:
-            right += _relation(pairs[0][1], pairs[1][1]) == wanted.relation
-        best = max(best, right)
-    return best, total
+    for match in dict.fromkeys(itertools.permutations(padded, len(wanted.things))):
+        partners = [found.things[i] if i >= 0 else None for i in match]
+        candidate = [
+            (kind, partner is not None and partner.words[place] == thing.words[place])
+            for thing, partner in zip(wanted.things, partners, strict=True)
+            for place, kind in enumerate(SLOT_KINDS[:3])
+        ]
+        if wanted.relation is not None:
+            first, second = partners
+            holds = first is not None and second is not None and _relation(first, second) == wanted.relation
+            candidate.append(("relation", holds))
+        if not best or sum(right for _, right in candidate) > sum(right for _, right in best):
+            best = candidate
+    return best
+
+
+def slots(wanted: Scene, found: Scene) -> tuple[int, int]:
+    """How many slots of `wanted` are right in `found`, and how many there are; see `slot_matches`.
+
+    An object too many is one wrong slot.
+    """
+    matches = slot_matches(wanted, found)
+    too_many = max(0, len(found.things) - len(wanted.things))
+    return sum(right for _, right in matches), len(matches) + too_many
 
 
 def scenes(split: str) -> list[tuple[Scene, tuple[float, ...]]]:

@@ -1,5 +1,6 @@
 """From the flags to a `datasets` object with undecoded pictures: Hub ids, local folders and files, the digits."""
 
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,8 +38,8 @@ def source_name(args: DataArgs) -> str:
 
 def _digits(split: str) -> Dataset:
     """One split of the embedded digits, in memory: nothing is copied to a cache."""
-    names = sorted(path.stem for path in DIGITS.glob("*.parquet"))
-    if split not in names:
+    if not (DIGITS / f"{split}.parquet").is_file():
+        names = sorted(path.stem for path in DIGITS.glob("*.parquet"))
         raise ValueError(unknown_split("digits", split, names))
     return Dataset(pq.read_table(DIGITS / f"{split}.parquet"))  # pyright: ignore[reportArgumentType]
 
@@ -97,8 +98,13 @@ def _load(args: DataArgs, path: Path | None, split: str, streaming: bool) -> Dat
     return loaded
 
 
-def _split_names(args: DataArgs, path: Path | None) -> list[str]:
-    """The splits there are; empty if that cannot be found out."""
+def split_names(args: DataArgs) -> list[str]:
+    """The splits of stored data; empty if that cannot be found out."""
+    if args.dataset_name == "digits":
+        return sorted(path.stem for path in DIGITS.glob("*.parquet"))
+    path = _local_path(args)
+    if path is not None and (path / "dataset_dict.json").exists():
+        return list(json.loads((path / "dataset_dict.json").read_text())["splits"])
     try:
         return get_dataset_split_names(
             str(path or source_name(args)), args.dataset_config_name, revision=args.dataset_revision
@@ -146,7 +152,7 @@ def load_rows(args: DataArgs, split: str, streaming: bool = False) -> Dataset | 
     except ValueError as error:
         if "corresponds to no data" in str(error):  # how `datasets` calls a split without rows
             raise ValueError(f"split {split!r} of {name!r} is empty") from error
-        names = _split_names(args, path)
+        names = split_names(args)
         if names and split.split("[")[0] not in names:
             raise ValueError(unknown_split(name, split, names)) from error
         raise

@@ -1,27 +1,22 @@
-"""Distances and overlaps of two samples of features, (N, D) and (M, D). numpy in float64; what a picture is, is not
-known here.
+"""Distances of two samples of features, (N, D) and (M, D). numpy in float64; what a picture is, is not known here.
 
 Papers
 - Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule": the Frechet distance of two Gaussians.
 - Chong & Forsyth 2020, "Effectively Unbiased FID and Inception Score and Where to Find Them": extrapolation in 1/N.
-- Binkowski et al. 2018, "Demystifying MMD GANs": the kernel distance KID.
-- Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models".
-- Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models": density and coverage.
-- Jayasumana et al. 2024, "Rethinking FID: Towards a Better Evaluation Metric for Image Generation": CMMD.
 - Bonneel et al. 2015, "Sliced and Radon Wasserstein Barycenters of Measures".
 - Salimans et al. 2016, "Improved Techniques for Training GANs": the Inception score.
-
-What differs from the papers and why: KID and CMMD are U-statistics (the diagonal left out), so their mean is exactly
-zero for two samples of one law; the published code of CMMD keeps the diagonal, an offset of about 1/N.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hf_genzoo.evaluation.intervals import GROUPS, Estimate, from_replicates, group_of
+
 Array = NDArray[np.float64]
+
+LARGE_DIMENSION = 512  # of features: above it an eigenvalue problem takes a second, and there would be 300
 
 
 def as_features(values: ArrayLike, name: str = "features", at_least: int = 2) -> Array:
@@ -40,7 +35,7 @@ def as_features(values: ArrayLike, name: str = "features", at_least: int = 2) ->
     return features
 
 
-def _pair(real: ArrayLike, fake: ArrayLike, at_least: int = 2) -> tuple[Array, Array]:
+def as_pair(real: ArrayLike, fake: ArrayLike, at_least: int = 2) -> tuple[Array, Array]:
     a, b = as_features(real, "real features", at_least), as_features(fake, "generated features", at_least)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"real features have {a.shape[1]} dimensions, generated ones {b.shape[1]}: use one extractor")
@@ -59,7 +54,7 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     The trace of the root is taken from the eigenvalues of C_r^(1/2) C_f C_r^(1/2), a symmetric matrix, so nothing
     complex appears. It is biased upwards by about c/N: compare at equal N only.
     """
-    a, b = _pair(real, fake)
+    a, b = as_pair(real, fake)
     covariance_a, covariance_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
@@ -68,112 +63,40 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     return float(shift @ shift + np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sqrt(product).sum())
 
 
-def frechet_distance_infinity(real: ArrayLike, fake: ArrayLike, points: int = 15, seed: int = 0) -> float:
+def frechet_distance_infinity(real: ArrayLike, fake: ArrayLike, points: int = 15, seed: int = 0) -> Estimate:
     """The Frechet distance extrapolated to infinitely many samples of both kinds (Chong & Forsyth 2020, section 3).
 
     Distances of equally large random parts of both samples, of sizes evenly spaced in 1/N, are fitted by a line in
-    1/N; its value at 0 is returned. It may be slightly negative where the two laws are the same.
+    1/N; its value at 0 is returned. It may be slightly negative where the two laws are the same. The standard error
+    is left out above 512 dimensions, where it would take minutes.
 
     Raises:
         ValueError: if there are fewer than 20 samples.
     """
-    a, b = _pair(real, fake, at_least=20)
+    a, b = as_pair(real, fake, at_least=20)
     rng = np.random.default_rng(seed)
-    largest = min(len(a), len(b))
-    inverse = np.linspace(1 / largest, 10 / largest, points)
-    sizes = np.round(1 / inverse).astype(int)
-    found = [frechet_distance(rng.permutation(a)[:size], rng.permutation(b)[:size]) for size in sizes]
-    return float(np.polynomial.Polynomial.fit(1 / sizes, found, deg=1)(0.0))
+    lots_a, lots_b = rng.random((points, len(a))), rng.random((points, len(b)))
+
+    def extrapolate(kept_a: NDArray[np.bool_], kept_b: NDArray[np.bool_]) -> float:
+        largest = min(kept_a.sum(), kept_b.sum())
+        sizes = np.round(1 / np.linspace(1 / largest, 10 / largest, points)).astype(int)
+        found = [
+            frechet_distance(_smallest(a, lot_a, kept_a, size), _smallest(b, lot_b, kept_b, size))
+            for size, lot_a, lot_b in zip(sizes, lots_a, lots_b, strict=True)
+        ]
+        return float(np.polynomial.Polynomial.fit(1 / sizes, found, deg=1)(0.0))
+
+    value = extrapolate(np.ones(len(a), bool), np.ones(len(b), bool))
+    if a.shape[1] > LARGE_DIMENSION or min(len(a), len(b)) < 2 * GROUPS:
+        return Estimate(value)
+    # Each sample keeps its lots, so that leaving a group out exchanges no more samples than that.
+    groups_a, groups_b = group_of(len(a)), group_of(len(b))
+    return from_replicates(value, [extrapolate(groups_a != g, groups_b != g) for g in range(GROUPS)])
 
 
-def mmd_squared(k_xx: Array, k_yy: Array, k_xy: Array) -> float:
-    """The unbiased estimate of MMD^2 from kernel matrices (Gretton et al. 2012, eq. 3)."""
-    n, m = len(k_xx), len(k_yy)
-    within = (k_xx.sum() - np.trace(k_xx)) / (n * (n - 1)) + (k_yy.sum() - np.trace(k_yy)) / (m * (m - 1))
-    return float(within - 2 * k_xy.mean())
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its standard error."""
-
-    value: float
-    standard_error: float
-
-
-def kernel_distance(
-    real: ArrayLike, fake: ArrayLike, subset_size: int = 1000, subsets: int = 100, seed: int = 0
-) -> Estimate:
-    """KID: MMD^2 of the kernel (x.y / D + 1)^3 over random parts of both samples (Binkowski et al. 2018, section 4).
-
-    Parts are drawn without replacement within a part and overlap between parts, so the standard error is that of the
-    published protocol; it measures the noise of the parts, not that of another set of samples.
-    """
-    a, b = _pair(real, fake)
-    size = min(subset_size, len(a), len(b))
-    rng = np.random.default_rng(seed)
-
-    def kernel(x: Array, y: Array) -> Array:
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
-    found = []
-    for _ in range(subsets):
-        x, y = a[rng.choice(len(a), size, replace=False)], b[rng.choice(len(b), size, replace=False)]
-        found.append(mmd_squared(kernel(x, x), kernel(y, y), kernel(x, y)))
-    return Estimate(float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(subsets)))
-
-
-def cmmd(real: ArrayLike, fake: ArrayLike, bandwidth: float = 10.0) -> float:
-    """1000 MMD^2 of the kernel exp(-|x - y|^2 / (2 bandwidth^2)) (Jayasumana et al. 2024, section 4), unbiased.
-
-    With unit-length embeddings and the paper's bandwidth of 10 the kernel is almost linear, and CMMD almost
-    10 |mean_r - mean_f|^2: it cannot see a wrong spread. Read it beside one that can (Frechet distance, coverage).
-    """
-    a, b = _pair(real, fake)
-
-    def kernel(x: Array, y: Array) -> Array:
-        return np.exp(squared_distances(x, y) / (-2 * bandwidth**2))
-
-    return 1000 * mmd_squared(kernel(a, a), kernel(b, b), kernel(a, b))
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Precision, recall, density and coverage."""
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-
-
-def overlap(real: ArrayLike, fake: ArrayLike, k: int = 5) -> Overlap:
-    """How much of each sample lies within balls around the other's points, which reach to their k-th neighbour.
-
-    Precision and recall: Kynkaanniemi et al. 2019, eq. 1 and 2; density and coverage: Naeem et al. 2020, eq. 5 and 6.
-    All depend on both counts and on k: compare at equal numbers only. Two samples of one law and equal size score a
-    coverage of about 1 - 2^-k and a density of 1.
-
-    Raises:
-        ValueError: if there are no more than k samples of a kind.
-    """
-    a, b = _pair(real, fake, at_least=k + 1)
-    reach_a, reach_b = _reach(a, k), _reach(b, k)
-    between = squared_distances(a, b)
-    in_real, in_fake = between < reach_a[:, None], between < reach_b[None]
-    return Overlap(
-        precision=float(in_real.any(axis=0).mean()),
-        recall=float(in_fake.any(axis=1).mean()),
-        density=float(in_real.sum(axis=0).mean() / k),
-        coverage=float(in_real.any(axis=1).mean()),
-    )
-
-
-def _reach(points: Array, k: int) -> Array:
-    """Squared distance of each point to its k-th neighbour, itself not counted."""
-    among = squared_distances(points, points)
-    np.fill_diagonal(among, np.inf)
-    return np.partition(among, k - 1, axis=1)[:, k - 1]
+def _smallest(samples: Array, lots: Array, kept: NDArray[np.bool_], size: int) -> Array:
+    """The `size` kept samples with the smallest lots."""
+    return samples[np.argsort(np.where(kept, lots, np.inf))[:size]]
 
 
 def sliced_wasserstein(real: ArrayLike, fake: ArrayLike, projections: int = 256, seed: int = 0) -> float:
@@ -181,7 +104,7 @@ def sliced_wasserstein(real: ArrayLike, fake: ArrayLike, projections: int = 256,
 
     Samples of different size are compared by their quantile functions, exactly.
     """
-    a, b = _pair(real, fake)
+    a, b = as_pair(real, fake)
     directions = np.random.default_rng(seed).standard_normal((a.shape[1], projections))
     directions /= np.linalg.norm(directions, axis=0)
     x, y = np.sort(a @ directions, axis=0), np.sort(b @ directions, axis=0)

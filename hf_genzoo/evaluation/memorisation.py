@@ -34,6 +34,11 @@ class CopyReport:
         """Whether copying is shown at the 1 % level."""
         return self.p_value < 0.01
 
+    def __str__(self) -> str:
+        answer = "yes" if self.copies else "not shown"
+        ratio = f"nearest-training ratio {self.nearest_ratio:.2f}"
+        return f"copies its training data: {answer}, {ratio}, p = {self.p_value:.2g}"
+
 
 def copy_report(train: ArrayLike, held_out: ArrayLike, fake: ArrayLike) -> CopyReport:
     """Compare generated features (M, D) with the training features (N, D) they may have been copied from.
@@ -52,6 +57,7 @@ def copy_report(train: ArrayLike, held_out: ArrayLike, fake: ArrayLike) -> CopyR
     return CopyReport(float(np.median(drawn) / np.median(fresh)), p_value, int((drawn < fresh.min()).sum()))
 
 
-def _nearest(points: Array, among: Array, chunk: int = 1000) -> Array:
+def _nearest(points: Array, among: Array) -> Array:
+    chunk = max(1, 20_000_000 // len(among))  # 160 MB of distances at once
     parts = [squared_distances(points[i : i + chunk], among).min(axis=1) for i in range(0, len(points), chunk)]
     return np.sqrt(np.concatenate(parts))

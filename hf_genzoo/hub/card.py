@@ -6,9 +6,6 @@ A value that the template asks for and nobody recorded is an error, not an empty
 `training` holds: family, command, args, steps, images_seen, seconds, loss (a number, {name: number} or None), versions
 {package: version}, data {name, fingerprint, num_samples (None when streamed), split}, git_revision, parameters
 {network: count}, device, seed, sample_grid (a picture's name in the folder, or None).
-
-`results.json` holds {"metrics": [{"name", "value", "dataset", "split", "num_samples", and, where they apply,
-"interval": [low, high], "extractor", "seed"}, ...]}.
 """
 
 import json
@@ -19,13 +16,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError
 
 from hf_genzoo.families import Family, get_family
-from hf_genzoo.hub.layout import CARD, Index, code_files, read_index
+from hf_genzoo.hub.layout import CARD, INDEX, Index, code_files, read_index
+from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_results, renew, tables
 
-RESULTS = "results.json"
+IMAGE_TASK = "unconditional-image-generation"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LOCATION = re.compile(r"<!-- location: (\".*\") -->")
@@ -46,7 +44,12 @@ class CardError(ValueError):
 
 
 def render_card(
-    folder: str | Path, *, family: str, training: Mapping[str, Any] | None = None, index: Index | None = None
+    folder: str | Path,
+    *,
+    family: str,
+    training: Mapping[str, Any] | None = None,
+    index: Index | None = None,
+    measured: bool = True,
 ) -> str:
     """The text of the README of an exported folder.
 
@@ -55,15 +58,17 @@ def render_card(
         family: Name in `hf_genzoo.families`.
         training: What the run recorded (module docstring); None: the card says that nothing was recorded.
         index: The folder's index, if it is not in place yet.
+        measured: Whether the folder's `results.json` is of this model; False leaves it out.
 
     Raises:
+        ResultsError: `results.json` does not hold measured numbers.
         CardError: The family has no card, or a value the card states is missing or not finite.
         ValueError: Unknown family.
     """
     folder = Path(folder)
     about = get_family(family)
     index = index or read_index(folder)
-    metrics = _metrics(folder)
+    results = read_results(folder) if measured else None
     grid = (training or {}).get("sample_grid")
     if grid is not None and not (folder / grid).is_file():
         raise CardError(f"the sample grid {folder / grid} of the training record does not exist")
@@ -74,7 +79,8 @@ def render_card(
         "components": index.components,
         "coded": bool(code_files(folder, index)),
         "training": training,
-        "metrics": metrics,
+        "results": results,
+        "measured": _measured(results),
         "grid": grid,
         "data_notes": DATA_NOTES,
         "modality": modality(about, index),
@@ -85,8 +91,46 @@ def render_card(
         raise CardError(f"the card of {about.name} states a value that was not recorded: {error}") from error
     except TemplateNotFound as error:
         raise CardError(f"family {about.name} has no card: model_cards/{error.name} is missing") from error
-    head = _metadata(about, index, training, metrics)
+    head = _metadata(about, index, training, results)
     return f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n\n<!-- location: {_quoted(folder)} -->\n"
+
+
+def update_card(folder: Path) -> None:
+    """Renew the measured part of a folder's card from its `results.json`, and nothing else of it.
+
+    A folder without a card, such as one that diffusers saved, gets a short one. A folder without a pipeline gets none.
+
+    Raises:
+        ResultsError: There are no measured numbers.
+    """
+    results = read_results(folder)
+    if results is None:
+        raise CardError(f"{folder} holds no {RESULTS}: measure the model first (genzoo evaluate)")
+    if not (folder / INDEX).is_file():
+        return
+    index, path = read_index(folder), folder / CARD
+    is_image = len(results["data"]["shape"]) == 3
+    metadata = ModelCardData(
+        model_name=f"{folder.resolve().name} ({index.pipeline[1]})",
+        eval_results=eval_results(results, IMAGE_TASK if is_image else "other"),
+    )
+    if path.is_file():
+        card = path.read_text(encoding="utf-8")
+    else:
+        head = ModelCardData(library_name="diffusers", pipeline_tag=IMAGE_TASK if is_image else None)
+        body = _environment().get_template("_plain.md").render(name=folder.resolve().name, location=str(folder))
+        card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n"
+    aside = path.with_suffix(".partial")
+    aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
+    aside.replace(path)
+
+
+def _measured(results: Mapping[str, Any] | None) -> str:
+    """The measured part of a card between its marks; without results the marks alone, for later."""
+    if results is None:
+        return f"{BEGIN}\n{END}"
+    body = _environment().get_template("_measured.md").render(results=results, **tables(results))
+    return f"{BEGIN}\n{body.strip()}\n{END}"
 
 
 def relocate(card: str, repo_id: str, url: str) -> str:
@@ -117,48 +161,21 @@ def modality(family: Family, index: Index) -> str:
 
 
 def _metadata(
-    family: Family, index: Index, training: Mapping[str, Any] | None, metrics: list[dict[str, Any]]
+    family: Family, index: Index, training: Mapping[str, Any] | None, results: Mapping[str, Any] | None
 ) -> ModelCardData:
     is_image = modality(family, index) == "image"
     tags = ["diffusers", "hf_genzoo", family.name, "generative-model"]
     data = str(training["data"]["name"]) if training else ""
     is_hub_id = _HUB_ID.fullmatch(data) is not None and not Path(data).exists()
-    results = [
-        EvalResult(
-            task_type="unconditional-image-generation" if is_image else "other",
-            dataset_type=metric["dataset"],
-            dataset_name=metric["dataset"],
-            dataset_split=metric["split"],
-            metric_type=metric["name"],
-            metric_value=metric["value"],
-        )
-        for metric in metrics
-    ]
     return ModelCardData(
         library_name="diffusers",
         license="apache-2.0",
-        pipeline_tag="unconditional-image-generation" if is_image else None,
+        pipeline_tag=IMAGE_TASK if is_image else None,
         tags=tags,
         datasets=[data] if is_hub_id else None,
         model_name=f"{family.name} ({index.pipeline[1]})" if results else None,
-        eval_results=results or None,
+        eval_results=eval_results(results, IMAGE_TASK if is_image else "other") if results else None,
     )
-
-
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    path = folder / RESULTS
-    if not path.is_file():
-        return []
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        for row in rows:
-            missing = {"name", "value", "dataset", "split", "num_samples"} - set(row)
-            if missing:
-                raise CardError(f"{path}: metric {row.get('name')!r} lacks {', '.join(sorted(missing))}")
-            _number(row["value"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CardError(f'{path} is not of the form {{"metrics": [...]}}: {error!r}') from error
-    return [{"interval": None, "extractor": None, "seed": None, **row} for row in rows]
 
 
 def _environment() -> Environment:
@@ -170,7 +187,13 @@ def _environment() -> Environment:
         loader=FunctionLoader(read), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     environment.filters.update(
-        number=_number, integer=_integer, count=_count, duration=_duration, quoted=_quoted, losses=_losses
+        number=_number,
+        integer=_integer,
+        measure=_measure,
+        count=_count,
+        duration=_duration,
+        quoted=_quoted,
+        losses=_losses,
     )
     return environment
 
@@ -189,6 +212,14 @@ def _number(value: Any) -> str:
     if number == 0 or 1e-4 <= abs(number) < 1000:
         return f"{number:.4g}"
     return f"{number:,.0f}" if abs(number) < 1e9 and abs(number) >= 1000 else f"{number:.3e}"
+
+
+def _measure(row: Mapping[str, Any] | None) -> str:
+    """A measured number with its interval: 3.21 (2.9 to 3.5); a dash where there is none."""
+    if row is None:
+        return "-"
+    interval = f" ({_number(row['interval'][0])} to {_number(row['interval'][1])})" if row["interval"] else ""
+    return f"{_number(row['value'])}{interval}"
 
 
 def _integer(value: Any) -> str:

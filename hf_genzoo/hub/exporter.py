@@ -20,6 +20,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from hf_genzoo.families import FAMILIES, get_family
 from hf_genzoo.hub.card import render_card
+from hf_genzoo.hub.measured import RESULTS, read_results
 from hf_genzoo.hub.code_files import CodeFile, code_file, is_stock, unwrap
 from hf_genzoo.hub.layout import (
     CARD,
@@ -28,6 +29,7 @@ from hf_genzoo.hub.layout import (
     LayoutError,
     code_files,
     is_hidden,
+    model_hash,
     read_index,
     split_pipeline_stem,
 )
@@ -70,7 +72,8 @@ def export(
         _write(pipeline, class_name, files, stage)
         new = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
         stale = sorted((owed | _exported_files(folder)) - set(new))
-        card = render_card(folder, family=family, training=training, index=read_index(stage))
+        measured = _still_measured(folder, stage)
+        card = render_card(folder, family=family, training=training, index=read_index(stage), measured=measured)
         (stage / CARD).write_text(card, encoding="utf-8")
         (stage / _OWED).write_text(json.dumps([path.as_posix() for path in (*new, *stale)]), encoding="utf-8")
     except BaseException:
@@ -79,8 +82,16 @@ def export(
     _move_in(stage, folder, [*(path for path in new if path.name != INDEX), Path(INDEX), Path(CARD)])
     for path in stale:
         _remove(folder, path)
+    if not measured:
+        (folder / RESULTS).unlink(missing_ok=True)
     shutil.rmtree(stage)
     return folder
+
+
+def _still_measured(folder: Path, stage: Path) -> bool:
+    """Whether the folder's results are of the weights that are exported now, and not of earlier ones."""
+    results = read_results(folder)
+    return results is None or results["model"]["hash"] == model_hash(stage)
 
 
 def _family_of(pipeline: DiffusionPipeline, family: str | None) -> str:

@@ -143,3 +143,26 @@ def belonging_files(folder: Path, index: Index) -> Iterator[Path]:
             relative = path.relative_to(folder)
             if path.is_file() and not is_hidden(relative):
                 yield relative
+
+
+def model_hash(folder: Path) -> str:
+    """Hash of the weights and settings of an exported pipeline; cards, pictures and logs are no part of it."""
+    files = [Path(INDEX)]
+    for component in read_index(folder).components:
+        found = [path.relative_to(folder) for path in (folder / component).rglob("*") if path.is_file()]
+        files += [path for path in found if not is_hidden(path) and path.suffix != ".py"]
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(files):
+        content = (folder / path).read_bytes()
+        if path.suffix == ".json":  # the order of keys and the version that wrote them are no part of a model
+            content = json.dumps(_without_version(json.loads(content)), sort_keys=True).encode()
+        total.update(f"{path.as_posix()} {len(content)}\n".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _without_version(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    versions = ("_diffusers_version", "transformers_version")
+    return {name: value for name, value in config.items() if name not in versions}

@@ -88,6 +88,18 @@ class TrainingArgs(DataArgs):
     validation_steps: int | None = flag(None, "Steps between sample grids; None draws one at the end only.")
     num_validation_images: int = flag(64, "Pictures in a sample grid.")
 
+    eval_steps: int | None = flag(
+        None,
+        "Steps between evaluations on a held-out split. The best weights are published, and measured at the end with "
+        "other extractors than the one that chose them.",
+    )
+    eval_split: str = flag("validation", "Split to choose the best weights on.")
+    max_eval_samples: int = flag(500, "Samples of one evaluation, at most as many as the split has.")
+    eval_extractor: str = flag("random", "Feature extractor that chooses (see genzoo evaluate --help).")
+    metric_for_best_model: Literal["frechet_ratio", "kernel_distance", "sliced_wasserstein", "coverage"] = flag(
+        "frechet_ratio", "Metric that chooses."
+    )
+
     push_to_hub: bool = flag(False, "Publish the finished folder on the Hub.")
     hub_model_id: str | None = flag(None, "Repository to push to, as user/name.")
     hub_token: str | None = flag(None, "Token to push with; better: run `hf auth login` once.")
@@ -96,11 +108,12 @@ class TrainingArgs(DataArgs):
     def __post_init__(self) -> None:
         for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "logging_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("max_train_steps", "checkpoints_total_limit", "validation_steps"):
+        for name in ("max_train_steps", "checkpoints_total_limit", "validation_steps", "eval_steps"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, value, "at least 1, or leave it out")
         for name in ("max_grad_norm", "lr_warmup_steps", "max_nonfinite_steps", "num_train_epochs", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.max_eval_samples >= 40, "max_eval_samples", self.max_eval_samples, "at least 40")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.ema_max_decay < 1, "ema_max_decay", self.ema_max_decay, "in [0, 1)")
         if self.push_to_hub and not self.hub_model_id:

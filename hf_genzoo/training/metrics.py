@@ -57,6 +57,14 @@ class MetricLog:
         self._accelerator.log(entry, step=step)
         return entry
 
+    def write_evaluation(self, step: int, found: Mapping[str, float]) -> None:
+        """Append what an evaluation found, on the main process; the open interval goes on."""
+        entry = {f"eval/{name}": value for name, value in found.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **entry}) + "\n")
+        for tracker in self._accelerator.trackers:
+            tracker.log(entry, step=step)
+
     def log_images(self, name: str, image: Image.Image, step: int) -> None:
         """Hand a picture to every tracker that shows pictures."""
         for tracker in self._accelerator.trackers:

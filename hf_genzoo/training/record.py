@@ -20,6 +20,7 @@ from hf_genzoo.data import Data
 from hf_genzoo.training.args import TrainingArgs
 
 RECORD = "training.json"
+BEST = "best"  # folder of the best weights so far, where a run evaluates itself
 _PACKAGES = ("hf_genzoo", "torch", "diffusers", "transformers", "accelerate", "datasets", "huggingface_hub", "numpy")
 
 
@@ -31,7 +32,8 @@ def claim(output_dir: Path, args: TrainingArgs) -> None:
     """
     earlier = output_dir / RECORD
     if earlier.exists() and args.overwrite_output_dir:
-        for path in [*output_dir.glob("checkpoint-*"), output_dir / "samples", output_dir / args.logging_dir]:
+        leftovers = [output_dir / name for name in ("samples", BEST, args.logging_dir)]
+        for path in [*output_dir.glob("checkpoint-*"), *leftovers]:
             shutil.rmtree(path, ignore_errors=True)
         earlier.unlink()
     elif earlier.exists() and not args.resume_from_checkpoint:
@@ -75,7 +77,7 @@ def write(output_dir: Path, facts: Mapping[str, Any]) -> None:
 
 
 def finish(output_dir: Path, pipeline: DiffusionPipeline, args: TrainingArgs, facts: dict[str, Any]) -> None:
-    """Leave the Hub-ready folder, push it if asked, and tell the user how to use it."""
+    """Leave the Hub-ready folder, and tell the user how to use it."""
     from hf_genzoo.hub import export
 
     grid = output_dir / "samples.png"
@@ -85,10 +87,16 @@ def finish(output_dir: Path, pipeline: DiffusionPipeline, args: TrainingArgs, fa
     if grid.exists():
         print(f"\nSamples: {grid}")
     print(f"Load and sample:\n{usage(output_dir)}")
-    if args.push_to_hub and args.hub_model_id:
-        from hf_genzoo.hub import push
 
-        print(f"Pushed: {push(output_dir, args.hub_model_id, private=args.hub_private_repo, token=args.hub_token)}")
+
+def push(output_dir: Path, args: TrainingArgs) -> None:
+    """Publish the finished folder, if asked."""
+    if args.push_to_hub and args.hub_model_id:
+        from hf_genzoo import hub
+
+        print(
+            f"Pushed: {hub.push(output_dir, args.hub_model_id, private=args.hub_private_repo, token=args.hub_token)}"
+        )
 
 
 def usage(folder: Path) -> str:

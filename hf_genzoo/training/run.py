@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from hf_genzoo.training.processes import (
     plain_copies,
     seed_step,
 )
+from hf_genzoo.training.selection import Selection, report
 from hf_genzoo.training.signals import StopRequest
 
 Nets = Mapping[str, nn.Module]
@@ -60,6 +62,8 @@ class Run:
         ema: Names of the networks whose averaged weights are published.
         updates_per_step: Optimiser steps of one training step, where it is not 1; learning rate schedules span
             `max_train_steps` times this.
+        sampling: How `preview` draws, for the record: scheduler, num_inference_steps, guidance_scale where they apply.
+            The model is measured with the same settings.
 
     Raises:
         ValueError: on unknown names, a parameter owned twice or by no network, or a resume that does not fit.
@@ -76,6 +80,7 @@ class Run:
         preview: Callable[[DiffusionPipeline], list[Image.Image]] | None = None,
         ema: Sequence[str] = (),
         updates_per_step: Mapping[str, int] | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         _check_names(nets, optimizers, ema, updates_per_step or {})
         self.args = args
@@ -86,6 +91,7 @@ class Run:
         self._data = data
         self._export = export
         self._preview = preview
+        self._sampling = dict(sampling or {})
         self._accelerator: Accelerator = make_accelerator(args)
         self._prepare_output_dir()
         self.max_train_steps = args.max_train_steps or self._steps_of_epochs(data)
@@ -130,6 +136,7 @@ class Run:
         self._stop_request = StopRequest()
         self.data_seconds = 0.0
         self.checkpoint_seconds = 0.0
+        self._selection = Selection(args, self.output_dir, self.device) if args.eval_steps else None
         self._resume()
         if self.is_main:
             record.write(self.output_dir, self._facts())
@@ -331,6 +338,9 @@ class Run:
             entry = self._log.write(step, self._log_extra())
             bar.set_postfix_str(_summary(entry))
         bar.update()
+        # Before the checkpoint: killed in between, the resumed run evaluates this step again and finds the same.
+        if args.eval_steps and (step % args.eval_steps == 0 or step == self.max_train_steps):
+            self._evaluate()
         if step % args.checkpointing_steps == 0 or step == self.max_train_steps:
             self._save_checkpoint()
         if self._preview and args.validation_steps and step % args.validation_steps == 0:
@@ -357,16 +367,25 @@ class Run:
         raise SystemExit(128 + (self._stop_request.number or signal.SIGTERM))
 
     def _draw_samples(self, path: Path) -> None:
-        if self._preview is None:
-            return
         with self.averaged() as nets:
             if self.is_main:
-                pipeline = self._export(nets)
-                pipeline.set_progress_bar_config(disable=True)
-                grid = image_grid(self._preview(pipeline))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                grid.save(path)
-                self._log.log_images("samples", grid, self.step)
+                self._draw_grid(self._export(nets), path)
+        self._accelerator.wait_for_everyone()
+
+    def _draw_grid(self, pipeline: DiffusionPipeline, path: Path) -> None:
+        if self._preview is None:
+            return
+        pipeline.set_progress_bar_config(disable=True)
+        grid = image_grid(self._preview(pipeline))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid.save(path)
+        self._log.log_images("samples", grid, self.step)
+
+    def _evaluate(self) -> None:
+        with self.averaged() as nets:
+            if self.is_main and self._selection is not None:
+                found = self._selection.consider(self.step, partial(self._export, nets), self._sampling)
+                self._log.write_evaluation(self.step, found)
         self._accelerator.wait_for_everyone()
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
@@ -416,6 +435,7 @@ class Run:
             "images_seen": self.images_seen,
             "seconds": self._seconds,
             "loss": self._log.latest_loss,
+            "sampling": self._sampling,
         }
 
     def _resume(self) -> None:
@@ -468,12 +488,18 @@ class Run:
     # The end --------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        self._draw_samples(self.output_dir / "samples.png")
         with self.averaged() as nets:
             if self.is_main:
-                record.finish(self.output_dir, self._export(nets), self.args, self._facts())
+                pipeline = self._export(nets) if self._selection is None else self._selection.load()
+                self._draw_grid(pipeline, self.output_dir / "samples.png")
+                best = {} if self._selection is None else {"best": self._selection.best}
+                record.finish(self.output_dir, pipeline, self.args, self._facts() | best)
         self._accelerator.wait_for_everyone()
         self._accelerator.end_training()
+        if self._selection is not None:
+            report(self.output_dir, self.args)
+        if self.is_main:
+            record.push(self.output_dir, self.args)
 
 
 def _summary(entry: Mapping[str, float]) -> str:

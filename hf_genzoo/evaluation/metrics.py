@@ -1,0 +1,299 @@
+"""What each metric is called, which way it is better, and what it says: one table for results, cards and comparisons.
+
+Nothing heavy is imported here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+HEADLINE = "frechet_ratio"
+HEADLINE_COVERAGE = "coverage"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a number is, for a reader who has not read the paper.
+
+    Attributes:
+        title: Name in tables and on axes.
+        unit: Unit, empty where there is none.
+        better: Which way is better; "ideal" where both too little and too much are wrong.
+        ideal: What samples of the data's own law score; None where that depends on the data or the sample's size.
+        explanation: One sentence.
+        log: Whether it is drawn on a logarithmic axis, as long as all of it is positive.
+    """
+
+    title: str
+    unit: str
+    better: Literal["lower", "higher", "ideal"]
+    ideal: float | None
+    explanation: str
+    log: bool = False
+
+    @property
+    def direction(self) -> str:
+        """In words: "lower is better, ideal 1"."""
+        if self.better == "ideal":
+            return f"best at {self.ideal:g}"
+        return f"{self.better} is better" + ("" if self.ideal is None else f", ideal {self.ideal:.2g}")
+
+
+METRICS: dict[str, Quantity] = {
+    "frechet_ratio": Quantity(
+        "Frechet ratio",
+        "",
+        "lower",
+        1.0,
+        "Frechet distance of the samples over that of as many real training pictures, both to the same held-out"
+        " pictures: 1 means that this distance cannot tell them apart at this number of samples.",
+        log=True,
+    ),
+    "frechet_distance": Quantity(
+        "Frechet distance",
+        "",
+        "lower",
+        None,
+        "Distance of two Gaussians fitted to the features of real and of generated pictures (FID with another feature"
+        " extractor); it grows as samples get fewer, so compare it at equal numbers only.",
+        log=True,
+    ),
+    "frechet_distance_infinity": Quantity(
+        "Frechet distance at infinite N",
+        "",
+        "lower",
+        0.0,
+        "The Frechet distance extrapolated to infinitely many samples; it may come out slightly negative.",
+        log=True,
+    ),
+    "kernel_distance": Quantity(
+        "Kernel distance",
+        "",
+        "lower",
+        0.0,
+        "Squared distance of the two samples under a cubic kernel (KID): zero on average, and so sometimes negative,"
+        " for samples of the data's own law.",
+        log=True,
+    ),
+    "cmmd": Quantity(
+        "CMMD",
+        "",
+        "lower",
+        0.0,
+        "Squared distance of the two samples under a Gaussian kernel, times 1000; zero on average for samples of the"
+        " data's own law.",
+        log=True,
+    ),
+    "precision": Quantity(
+        "Precision",
+        "",
+        "higher",
+        None,
+        "Share of generated pictures that lie near a real one: do the samples look real? What real pictures score"
+        " is in their row.",
+    ),
+    "recall": Quantity(
+        "Recall",
+        "",
+        "higher",
+        None,
+        "Share of real pictures that lie near a generated one, where a lone outlier counts as near to much: is"
+        " everything in the data also generated?",
+    ),
+    "density": Quantity(
+        "Density",
+        "",
+        "ideal",
+        1.0,
+        "How many real neighbourhoods a generated picture lies in, relative to what real pictures do: below 1 off the"
+        " data, above 1 crowded where the data are densest.",
+    ),
+    "coverage": Quantity(
+        "Coverage",
+        "",
+        "higher",
+        1 - 2**-5,
+        "Share of real pictures with a generated one among their five nearest: is everything in the data also"
+        " generated? Real pictures score about 0.97.",
+    ),
+    "sliced_wasserstein": Quantity(
+        "Sliced Wasserstein distance",
+        "",
+        "lower",
+        None,
+        "How far features have to be moved to turn one sample into the other, averaged over random directions; above"
+        " zero at any finite number of samples.",
+        log=True,
+    ),
+    "inception_score": Quantity(
+        "Inception score",
+        "",
+        "higher",
+        None,
+        "How sure a classifier is of each sample while all classes occur; it never looks at the real pictures.",
+    ),
+    "nearest_ratio": Quantity(
+        "Distance to training data",
+        "",
+        "ideal",
+        1.0,
+        "Median distance of a sample to the nearest training picture, over that of held-out pictures: near 0 for"
+        " copies, above 1 for samples off the data.",
+    ),
+    "class_balance_kl": Quantity(
+        "Class imbalance",
+        "nats",
+        "lower",
+        None,
+        "How far the classes of the samples are from being equally frequent; a perfect sampler scores a little"
+        " above zero.",
+        log=True,
+    ),
+    "kernel_test_p": Quantity(
+        "Kernel test, p-value",
+        "",
+        "higher",
+        None,
+        "Probability of a kernel distance as large as this one if samples and data were of one law.",
+    ),
+    "classifier_test_accuracy": Quantity(
+        "Classifier test, accuracy",
+        "",
+        "lower",
+        0.5,
+        "How often a classifier tells samples from real pictures that it has not seen: 0.5 is chance.",
+    ),
+    "conditional_accuracy": Quantity(
+        "Conditional accuracy",
+        "",
+        "higher",
+        1.0,
+        "Share of samples that a classifier of real pictures puts in the class that was asked for.",
+    ),
+    "conditional_accuracy_real": Quantity(
+        "The same of real pictures",
+        "",
+        "higher",
+        1.0,
+        "Accuracy of that classifier on held-out pictures: no more can be expected of samples.",
+    ),
+    "reconstruction_mse": Quantity(
+        "Reconstruction error (MSE)",
+        "",
+        "lower",
+        0.0,
+        "Mean squared error of held-out pictures that were encoded and decoded, pixels in [0, 1].",
+        log=True,
+    ),
+    "reconstruction_psnr": Quantity(
+        "Reconstruction PSNR",
+        "dB",
+        "higher",
+        None,
+        "Peak signal-to-noise ratio of held-out pictures that were encoded and decoded.",
+    ),
+    "reconstruction_ssim": Quantity(
+        "Reconstruction SSIM",
+        "",
+        "higher",
+        1.0,
+        "Structural similarity of held-out pictures and what comes back of them.",
+    ),
+    "text_count": Quantity(
+        "Right number of objects", "", "higher", 1.0, "Share of pictures with as many objects as the caption has."
+    ),
+    "text_size": Quantity("Right size", "", "higher", 1.0, "Share of the captions' objects whose size is right."),
+    "text_colour": Quantity(
+        "Right colour", "", "higher", 1.0, "Share of the captions' objects whose colour is right."
+    ),
+    "text_shape": Quantity("Right shape", "", "higher", 1.0, "Share of the captions' objects whose shape is right."),
+    "text_relation": Quantity(
+        "Right relation", "", "higher", 1.0, "Share of captions with two objects whose relation holds in the picture."
+    ),
+    "text_slots": Quantity(
+        "Text alignment by slot", "", "higher", 1.0, "Share of a caption's facts that its picture shows."
+    ),
+    "text_slots_shuffled": Quantity(
+        "The same, captions exchanged", "", "lower", None, "The control: what chance gives."
+    ),
+    "text_all_correct": Quantity(
+        "Text alignment, all correct", "", "higher", 1.0, "Share of pictures that show every fact of their caption."
+    ),
+    "text_all_correct_shuffled": Quantity(
+        "The same, captions exchanged (all)",
+        "",
+        "lower",
+        None,
+        "The control: how often another picture's caption fits by chance.",
+    ),
+    "modes": Quantity(
+        "Modes covered",
+        "",
+        "higher",
+        None,
+        "Modes of the true density with a sample within three standard deviations.",
+    ),
+    "high_quality": Quantity(
+        "High-quality share", "", "higher", None, "Share of samples within three standard deviations of a mode."
+    ),
+    "reverse_kl": Quantity(
+        "Reverse KL over modes",
+        "nats",
+        "lower",
+        None,
+        "How far the modes of the high-quality samples are from being equally frequent.",
+        log=True,
+    ),
+    "reverse_kl_floor": Quantity(
+        "Its floor",
+        "nats",
+        "lower",
+        None,
+        "What as many samples of the true density score on average: (modes - 1) / (2 N).",
+        log=True,
+    ),
+    "wasserstein_2": Quantity(
+        "Wasserstein-2 distance",
+        "",
+        "lower",
+        None,
+        "Exact transport distance to as many real points; above zero at any finite number.",
+        log=True,
+    ),
+    "negative_log_likelihood": Quantity(
+        "Negative log-likelihood",
+        "nats",
+        "lower",
+        None,
+        "Mean under the true density; below that of real points, samples huddle at the modes.",
+    ),
+    "beta_vae_score": Quantity(
+        "beta-VAE score", "", "higher", 1.0, "Accuracy of telling from two codes which factor they share."
+    ),
+    "factor_vae_score": Quantity(
+        "FactorVAE score", "", "higher", 1.0, "Likewise, from the latent that varies least, by majority vote."
+    ),
+    "mig": Quantity(
+        "Mutual information gap",
+        "",
+        "higher",
+        1.0,
+        "How far the best latent of each factor is ahead of the second, as a share of the factor's entropy.",
+    ),
+    "dci_disentanglement": Quantity(
+        "DCI disentanglement", "", "higher", 1.0, "Whether each latent serves one factor."
+    ),
+    "dci_completeness": Quantity("DCI completeness", "", "higher", 1.0, "Whether each factor is held by one latent."),
+    "dci_informativeness": Quantity(
+        "DCI informativeness", "", "higher", 1.0, "Accuracy of predicting the factors from the code."
+    ),
+    "sap": Quantity("SAP", "", "higher", 1.0, "Gap of the two latents that predict a factor best alone."),
+    "info_modularity": Quantity(
+        "InfoM", "", "higher", 1.0, "Modularity by mutual information: each latent serves one factor."
+    ),
+    "info_explicitness": Quantity(
+        "InfoE", "", "higher", 1.0, "Explicitness: how well a linear model reads the factors from the code."
+    ),
+    "info_compactness": Quantity(
+        "InfoC", "", "higher", 1.0, "Compactness by mutual information: each factor is held by one latent."
+    ),
+}
