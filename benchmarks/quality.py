@@ -24,11 +24,12 @@ from datasets import DatasetDict, load_dataset
 from diffusers import UNet2DModel
 from PIL import Image
 
-from benchmarks.digit_classifier import DigitClassifier, extract, load_or_train
 from benchmarks.quality_theirs import network, sample_theirs, train_theirs
 from hf_genzoo.evaluation.baselines import pca_gaussian
+from hf_genzoo.evaluation.classifier import classify, train_classifier
 from hf_genzoo.evaluation.distances import frechet_distance
 from hf_genzoo.evaluation.neighbours import overlap
+from hf_genzoo.models.classifier import ConvClassifier
 
 PROBE_STEPS = 200  # of the training that tells how many steps fit into the time
 OURS, UNLABELLED = "ours", "ours-no-labels"
@@ -70,7 +71,7 @@ def load_digits(name: str) -> Digits:
 def _arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
     images = np.stack([np.asarray(image.convert("L")) for image in split["image"]])
     if images.shape[1:] != (28, 28):
-        raise ValueError(f"the classifier of this benchmark takes 28x28 pictures; this set has {images.shape[1:]}")
+        raise ValueError(f"this benchmark measures 28x28 pictures; this set has {images.shape[1:]}")
     return images, np.asarray(split["label"], dtype=np.int64)
 
 
@@ -114,14 +115,22 @@ def sample_ours(folder: Path, count: int, seed: int, batch_size: int = 100) -> n
     return np.concatenate(drawn)
 
 
+def judge(folder: Path, digits: Digits, epochs: int) -> ConvClassifier:
+    """The classifier in whose features distances are taken: the one in `folder`, or a new one that is put there."""
+    if not folder.exists():
+        names = [str(digit) for digit in range(10)]
+        train_classifier(digits.train[:, None], digits.train_labels, names, epochs=epochs).save_pretrained(folder)
+    return ConvClassifier.from_pretrained(folder)  # type: ignore[return-value]
+
+
 class Benchmark:
     """Rows, their folders and their results; a row is a function that returns pictures and facts about them."""
 
-    def __init__(self, digits: Digits, net: DigitClassifier, output_dir: Path) -> None:
+    def __init__(self, digits: Digits, net: ConvClassifier, output_dir: Path) -> None:
         self.digits, self.net, self.output_dir = digits, net, output_dir
         order = np.random.default_rng(0).permutation(len(digits.validation))
-        self.real, predicted = extract(net, digits.validation[order])
-        self.accuracy = float((predicted == digits.validation_labels[order]).mean())
+        self.real, probabilities = classify(net, digits.validation[order][:, None])
+        self.accuracy = float((probabilities.argmax(axis=1) == digits.validation_labels[order]).mean())
         self.results: dict[str, dict[str, Any]] = {}
 
     def row(self, name: str, draw: Callable[[Path], tuple[np.ndarray, dict[str, Any]]]) -> None:
@@ -135,13 +144,13 @@ class Benchmark:
         print(f"{name}: {TITLES[name]}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         images, facts = draw(folder)
-        features, predicted = extract(self.net, images)
+        features, probabilities = classify(self.net, images[:, None])
         self.results[name] = {
             "title": TITLES[name],
             "samples": len(images),
             "frechet_distance": round(frechet_distance(self.real, features), 2),
             "coverage": round(overlap(self.real[: len(features)], features).coverage, 4),  # of equally many
-            "classes": np.bincount(predicted, minlength=10).tolist(),
+            "classes": np.bincount(probabilities.argmax(axis=1), minlength=10).tolist(),
             **facts,
         }
         # In random order: the first hundred of the PCA generator would all be zeros.
@@ -190,7 +199,7 @@ def _count(rows: dict[str, dict[str, Any]]) -> str:
 
 def run(dataset: str, minutes: float, output_dir: Path, num_samples: int, seed: int, epochs: int) -> None:
     digits = load_digits(dataset)
-    net = load_or_train(output_dir / "classifier.pt", digits.train, digits.train_labels, epochs)
+    net = judge(output_dir / "classifier", digits, epochs)
     bench = Benchmark(digits, net, output_dir)
     print(f"classifier: {bench.accuracy:.2%} on {len(digits.validation):,} validation pictures", flush=True)
 

@@ -108,7 +108,7 @@ def test_noise_and_empty_pictures_are_never_right(some) -> None:
 
 
 def test_the_control_gives_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of 42 one-object captions twice: of 83 other captions, 41 have the size, 11 the colour, 27 the shape, 1 all.
+    """Each of 42 one-object captions twice: of 83 others, 41 have the size, 11 the colour, 27 the shape, 1 all three.
 
     The captions themselves stand for what is read from pictures, so that 200 exchanges cost nothing.
     """
@@ -140,7 +140,11 @@ def test_bad_input_is_named(some) -> None:
         (drawn[:1], texts[:1], "1 pictures: the control exchanges captions"),
         (drawn, [*texts[:2], "a dog"], "caption 2 of 3: cannot read 'a dog'"),
         (drawn[:, :16, :16], texts, "picture 0 of 3: scenes need 32 pixels"),
-        (drawn.transpose(0, 3, 1, 2), texts, r"picture 0 of 3: expected a square picture \(H, W, 3\), got \(3, 32, 32"),
+        (
+            drawn.transpose(0, 3, 1, 2),
+            texts,
+            r"picture 0 of 3: expected a square picture \(H, W, 3\), got \(3, 32",
+        ),
         (drawn / 127.5 - 1, texts, r"picture 0 of 3: floats must be in \[0, 1\]"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -65,6 +65,7 @@ def test_a_perfect_code_is_at_the_ceiling(change: Callable[[np.ndarray], np.ndar
         return change(spread(factors, SIZES))
 
     assert beta_vae_score(represent, SIZES, **SMALL) == 1
+    assert beta_vae_score(lambda factors: 1e-4 * represent(factors), SIZES, **SMALL) == 1
     assert factor_vae_score(represent, SIZES, **SMALL) == 1
 
 
@@ -215,7 +216,7 @@ def test_information_of_a_gaussian_channel() -> None:
     z = np.linspace(-10, 10, 4001)
     given = np.exp(-((z - 1) ** 2) / 2) / np.sqrt(2 * np.pi)
     marginal = (given + given[::-1]) / 2
-    expected = np.trapezoid(given * np.log(given / marginal), z) / math.log(2)
+    expected = (given * np.log(given / marginal)).sum() * (z[1] - z[0]) / math.log(2)
     information = info_mec(codes, factors).information
     np.testing.assert_allclose(information, [[expected, 0], [0, expected]], atol=0.03)
 
@@ -244,7 +245,7 @@ def test_inactive_latents_are_pruned() -> None:
     assert above.compactness == pytest.approx((1 / 3 + 1 + 1) / 3, abs=0.03)
 
 
-def test_the_order_of_latents_does_not_matter() -> None:
+def test_neither_the_order_of_latents_nor_their_scale_for_the_factor_vae_score_matters() -> None:
     mix = np.array([[1.0, 0.2, 0.0, 0.5], [0.3, 1.0, 0.0, 0.5], [0.0, 0.0, 1.0, 0.5]])
     order = [3, 1, 0, 2]
     codes = PERFECT @ mix + 0.2 * normal(len(PERFECT), 4)
@@ -267,6 +268,10 @@ def test_the_order_of_latents_does_not_matter() -> None:
         return represent(factors)[:, order]
 
     assert factor_vae_score(represent, SIZES, **SMALL) == factor_vae_score(represent_swapped, SIZES, **SMALL)
+    uneven = np.array([1, 0.1, 3, 1])
+    assert factor_vae_score(lambda factors: represent(factors) * uneven, SIZES, **SMALL) == pytest.approx(
+        factor_vae_score(represent, SIZES, **SMALL)
+    )
     plain, other = (beta_vae_score(each, SIZES, **SMALL) for each in (represent, represent_swapped))
     assert plain == pytest.approx(other, abs=0.01)
 

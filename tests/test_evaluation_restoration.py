@@ -89,7 +89,7 @@ def test_the_mean_of_samples_gains_by_the_closed_form() -> None:
 
 
 def test_samples_of_the_posterior_lose_three_decibels() -> None:
-    """The truth is itself one draw: 10 log10 2 below the posterior's mean, of which K samples miss 10 log10(1 + 1/K)."""
+    """The truth is itself one draw: 10 log10 2 below the posterior's mean; the mean of K, 10 log10(1 + 1/K)."""
     spread, k = 0.05, 8
     draws = 0.5 + spread * np.random.default_rng(0).standard_normal((k + 1, 2, 64, 64))
     found = psnr_of_mean(draws[1:], draws[0])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hf_genzoo.evaluation import trilemma_page
 from hf_genzoo.evaluation.trilemma import (
-    BASELINE,
+    MIXTURE,
     Comparison,
     Measured,
     Row,
@@ -77,7 +77,7 @@ def full() -> Comparison:
         untimed,
         few,
         calibration("real train pictures", 1.0, 0.97),
-        calibration(BASELINE, 9.0, 0.55),
+        calibration(MIXTURE, 9.0, 0.55),
     )
 
 
@@ -165,7 +165,7 @@ def test_every_pair_of_models_is_judged_or_said_not_to_be() -> None:
 
 
 def test_models_that_do_not_beat_the_baseline_are_named() -> None:
-    baseline = calibration(BASELINE, 9.0, 0.5)
+    baseline = calibration(MIXTURE, 9.0, 0.5)
     rows = [row("good", 3.0), row("near", 8.5), row("bad", 12.0), row("same", 9.0), baseline]
     starts = [warning.split(":")[0] for warning in baseline_warnings(compared(*rows))]
     assert [start.split(" PCA")[0] for start in starts] == [
@@ -209,7 +209,7 @@ def test_markdown_shows_every_row_and_escapes_names() -> None:
     tables = [line for line in text.splitlines() if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
     assert len(widths) <= 2, "a name opened a cell of its own"
-    for name in (markdown_text(NASTY), "bare", "untimed", f"*{BASELINE}*"):
+    for name in (markdown_text(NASTY), "bare", "untimed", f"*{MIXTURE}*"):
         assert sum(line.startswith(f"| {name} |") for line in tables) == 2
     assert "<" not in text
     assert "Frechet ratio 3.10 [2.91, 3.29]" in text
@@ -231,7 +231,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = Image.new("L", (30, 30), 200)
     grid.save(folder / "grid.png")
     comparison = full()
-    written = trilemma_page.write_report(comparison, folder / "out", {NASTY: grid, BASELINE: folder / "grid.png"})
+    written = trilemma_page.write_report(comparison, folder / "out", {NASTY: grid, MIXTURE: folder / "grid.png"})
     assert [path.name for path in written] == NAMES
     return folder / "out"
 
@@ -375,7 +375,7 @@ def test_page_in_a_browser(report: Path, width: int) -> None:
         assert (drawn, absent) == (6, "")
         assert "log" not in (page.locator(".axes .name").first.text_content() or "log")
         page.select_option("#y", "nfe")  # neither this nor the time was measured of calibration rows
-        assert BASELINE in page.locator("#absent").inner_text()
+        assert MIXTURE in page.locator("#absent").inner_text()
         page.select_option("#y", "coverage")
 
         page.focus("#y")

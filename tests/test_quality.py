@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.digit_classifier import extract, train_classifier
 from hf_genzoo.data import Gaussians2D, image_dataset
+from hf_genzoo.evaluation.classifier import classify, train_classifier
 from hf_genzoo.evaluation.points import mode_report, wasserstein
 from hf_genzoo.hub import load
 from hf_genzoo.training.run import Run
@@ -81,8 +81,9 @@ def test_ddpm_small_draws_the_digits_it_is_asked_for(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = pipeline(class_labels=asked, generator=generator, output_type="np", **options).images[..., 0]
     real = image_dataset(args)
-    classifier = train_classifier(real.pixels[:, 0], np.asarray(real.labels), epochs=10)  # type: ignore[attr-defined]
-    recognised = (extract(classifier, (drawn * 255).round().astype(np.uint8))[1] == asked).mean()
+    classifier = train_classifier(real.pixels, real.labels, real.class_names)  # type: ignore[attr-defined]
+    judged = classify(classifier, (drawn * 255).round().astype(np.uint8)[:, None])[1].argmax(axis=1)
+    recognised = (judged == asked).mean()
     ink = float(real.pixels.mean()) / 255  # type: ignore[attr-defined]
     print(f"\nddpm: {minutes:.1f} min, {recognised:.1%} recognised, ink {drawn.mean():.3f} against {ink:.3f}")
     assert recognised >= 0.8

@@ -162,15 +162,16 @@ def pca_mixture(
     pixels = _flat(images, count, at_least=2)
     rng = np.random.default_rng(seed)
     pixels = pixels[rng.permutation(len(pixels))[:MIXTURE_PICTURES]]
-    n, dimensions = pixels.shape
-    components = min(max(n // MIXTURE_SHARE, 1), MIXTURE_COMPONENTS) if components is None else components
-    dims = min(MIXTURE_DIMS, dimensions, n - 1) if dims is None else dims
+    n, dimensions = len(pixels), pixels[0].size
+    most = min(dimensions, n - 1)
+    if components is None:
+        components = min(max(n // MIXTURE_SHARE, 1), MIXTURE_COMPONENTS)
+    if dims is None:
+        dims = min(MIXTURE_DIMS, most)
     if not 1 <= components <= n:
         raise ValueError(f"{components} components for {n} pictures: from 1 to {n} are possible")
-    if not 1 <= dims <= min(dimensions, n - 1):
-        raise ValueError(
-            f"{dims} dimensions for {n} pictures of {dimensions} pixels: from 1 to {min(dimensions, n - 1)} are possible"
-        )
+    if not 1 <= dims <= most:
+        raise ValueError(f"{dims} dimensions for {n} pictures of {dimensions} pixels: from 1 to {most} are possible")
     pca = PCA(dims, random_state=seed)
     reduced = pca.fit_transform(pixels.astype(np.float32)).astype(np.float64)
     floor = max(MIXTURE_FLOOR * float(reduced.var(axis=0).mean()), 1e-6)

@@ -127,7 +127,8 @@ def train_classifier(
     check_square(pixels)
     labels = np.asarray(labels)
     rows = np.arange(len(pixels)) if rows is None else rows
-    _check(len(pixels), labels, len(class_names), epochs, batch_size, learning_rate)
+    _check_data(len(pixels), rows, labels, len(class_names))
+    _check_settings(epochs, batch_size, learning_rate)
     count, device = len(rows), torch.device(device)
     batch_size = min(batch_size, count)
     steps = epochs * (count // batch_size) if epochs else max(1, min(MOST_EPOCHS * count, MOST_SEEN) // batch_size)
@@ -179,22 +180,24 @@ def one_cycle(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
 
 
-def _check(
-    count: int, labels: np.ndarray, num_classes: int, epochs: int | None, batch_size: int, learning_rate: float
-) -> None:
-    if count < 2:
-        raise ValueError(f"a classifier needs at least 2 pictures, there are {count}")
+def _check_data(count: int, rows: NDArray[np.int64], labels: np.ndarray, num_classes: int) -> None:
+    if len(rows) < 2:
+        raise ValueError(f"a classifier needs at least 2 pictures, there are {len(rows)}")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels are {labels.dtype} {labels.shape}: they must be integers, one for each picture")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, but there are {num_classes} class names")
-    if len(np.unique(labels)) < 2:
-        raise ValueError(f"all {count} pictures have class {labels[0]}: a classifier needs at least two classes")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("learning_rate", learning_rate)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} is {value!r}: it must be above 0")
+    if len(np.unique(labels[rows])) < 2:
+        raise ValueError(f"all {len(rows)} pictures have class {labels[rows[0]]}: a classifier needs two classes")
+
+
+def _check_settings(epochs: int | None, batch_size: int, learning_rate: float) -> None:
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"epochs is {epochs}: it must be at least 1, or None")
     if batch_size < 2:
         raise ValueError(f"batch_size is {batch_size}: it must be at least 2, for the batch normalisation")
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate is {learning_rate}: it must be above 0")
 
 
 @torch.inference_mode()

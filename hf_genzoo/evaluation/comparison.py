@@ -95,6 +95,7 @@ def run(models: Sequence[str | Path], args: CompareArgs) -> Comparison | None:
         extractors=tuple(extractor.name for extractor in yardstick.extractors),
         device=machine(state.device),
         versions=versions(),
+        sampling={names[s.name]: _in_words(s, yardstick) for s in subjects},
         rows=tuple(rows),
     )
     write_report(comparison, args.output_dir, grids)
@@ -104,6 +105,13 @@ def run(models: Sequence[str | Path], args: CompareArgs) -> Comparison | None:
 def recorded_sampling(subject: Subject, seed: int) -> Sampling:
     """How a model's run drew its sample grids; a model that recorded nothing is called as it is."""
     return Sampling(**{**((subject.training or {}).get("sampling") or {}), "seed": seed})
+
+
+def _in_words(subject: Subject, yardstick: Yardstick) -> str:
+    settings = subject.source(recorded_sampling(subject, 0), yardstick.reference).settings
+    if not settings:
+        return "pictures of a folder"
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
 
 
 def _speeds(subjects: Sequence[Subject], yardstick: Yardstick, args: CompareArgs) -> dict[str, tuple[Measured, float]]:
@@ -147,8 +155,8 @@ def _calibration_row(kept: Kept, yardstick: Yardstick) -> Row:
 def over_seeds(draws: Sequence[Sequence[Measurement]], headline: str) -> dict[str, Measured]:
     """Each number as the mean over draws, by the keys of a comparison.
 
-    Its interval is that of a single draw, or Student's of the draws where that is wider. The first holds what all
-    draws share (the same real pictures), which their spread does not show; so it is not divided by their number.
+    Its interval is that of a single draw (the root mean square of the draws' half-widths): what all draws share, the
+    real pictures, does not average out, so it is not divided by their number.
 
     Args:
         draws: Numbers of each draw.
@@ -157,18 +165,18 @@ def over_seeds(draws: Sequence[Sequence[Measurement]], headline: str) -> dict[st
     found = {}
     for first in draws[0]:
         same = [next(m for m in draw if (m.name, m.extractor) == (first.name, first.extractor)) for draw in draws]
-        values = np.array([m.value for m in same])
+        value = float(np.mean([m.value for m in same]))
         plain = first.extractor in (None, headline) or first.name == "nearest_ratio"
         key = first.name if plain else f"{first.name}@{first.extractor}"
-        widths = [m.interval[1] - m.interval[0] for m in same if m.interval is not None]
-        if len(widths) < len(same):
-            found[key] = Measured(float(values.mean()))
+        ends = [m.interval for m in same if m.interval is not None]
+        if len(ends) < len(same):
+            found[key] = Measured(value)
             continue
-        reach = float(np.mean(widths)) / 2
-        if len(values) > 1:
-            quantile = student_t.ppf(0.975, len(values) - 1)
-            reach = max(reach, float(quantile * values.std(ddof=1) / np.sqrt(len(values))))
-        found[key] = Measured(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach)
+        below, above = (
+            float(np.sqrt(np.mean([(end[side] - m.value) ** 2 for m, end in zip(same, ends, strict=True)])))
+            for side in (0, 1)
+        )
+        found[key] = Measured(value, value - below, value + above)
     return found
 
 

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from hf_genzoo.data.fingerprint import DIGEST_SIZE
+from hf_genzoo.data.fingerprint import DIGEST_SIZE, digest
 from hf_genzoo.evaluation.resize import check_square
 
 Images = NDArray[np.uint8]
@@ -102,13 +102,13 @@ def arrays_hash(*arrays: np.ndarray) -> str:
 
 
 def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
-    """Hash of a state dict: of names, types, shapes and numbers, in the order of the names."""
-    total = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.flatten().view(torch.uint8).numpy().data)  # bytes: numpy has no bfloat16
-    return total.hexdigest()
+    """Hash of the tensors of a state dict, without their names: transformers renames layers between versions."""
+    found = []
+    for value in weights.values():
+        value = value.detach().cpu().contiguous()
+        numbers = value.flatten().view(torch.uint8).numpy()  # bytes: numpy has no bfloat16
+        found.append(digest(str(value.dtype), list(value.shape), arrays_hash(numbers)))
+    return digest(sorted(found))
 
 
 def get_extractor(
@@ -149,7 +149,7 @@ def get_extractor(
             raise ValueError("the extractor 'pca' is fitted to training pictures, and there are none; use 'random'")
         return PixelPCA.fit(train_images)
     if spec == "inception":
-        from hf_genzoo.evaluation.extractors_pretrained import Inception
+        from hf_genzoo.evaluation.extractors_inception import Inception
 
         return Inception(device=device)
     if spec == "classifier":
@@ -159,7 +159,7 @@ def get_extractor(
         from hf_genzoo.evaluation.extractors_trained import ClassifierExtractor
         from hf_genzoo.models.classifier import ConvClassifier
 
-        return ClassifierExtractor(ConvClassifier.from_pretrained(folder), device=device)  # pyright: ignore[reportArgumentType]
+        return ClassifierExtractor(ConvClassifier.from_pretrained(folder), device=device)
     if folder.is_dir() or "/" in spec:
         from hf_genzoo.evaluation.extractors_pretrained import VisionModel
 

@@ -1,8 +1,6 @@
-"""Extractors with weights of others: vision models of transformers, and the Inception network of the published FID.
+"""Vision models of transformers as extractors.
 
 Papers
-- Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule": FID, in Inception features.
-- Obukhov & Krasnyanskiy 2020, torch-fidelity (https://github.com/toshas/torch-fidelity): the port of that network.
 - Stein et al. 2023, "Exposing flaws of generative model evaluation metrics": features of DINOv2 agree better with
   people than Inception's.
 
@@ -12,13 +10,9 @@ a generated picture; they also use filters of their own, and need torchvision fo
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -112,7 +106,7 @@ class VisionModel(Extractor):
         self._channels = getattr(getattr(config, "vision_config", config), "num_channels", 3)
         self._device = torch.device(device)
         if hasattr(config, "mask_ratio"):  # masked autoencoders hide patches at random
-            config.mask_ratio = 0.0  # pyright: ignore[reportAttributeAccessIssue]
+            config.mask_ratio = 0.0
         self._model, missing = self._load(id_or_path, revision, config)
         names = [name for name, _ in self._model.named_parameters()]
         self._embeds = hasattr(self._model, "get_image_features")
@@ -127,12 +121,17 @@ class VisionModel(Extractor):
         self.hash = digest("vision model", VERSION, RESIZER, kind, astuple(self._prepare), weights_hash(used))
 
     def _config(self, id_or_path: str, revision: str | None) -> PretrainedConfig:
+        folder = Path(id_or_path).expanduser()
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            raise ValueError(
+                f"the folder {id_or_path} has no config.json: it holds no ConvClassifier and no model of transformers"
+            )
         try:
             config = AutoConfig.from_pretrained(id_or_path, revision=revision)
         except OSError as error:
             raise OSError(
-                f"{self.name}: no such folder, or no config.json in it, and the Hub does not give it "
-                f"({_first_line(error)}); check the spelling and the connection"
+                f"{self.name}: there is no such folder, and the Hub does not give it ({_first_line(error)}); check "
+                "the spelling and the connection"
             ) from error
         except ValueError as error:
             raise ValueError(f"{self.name} is no model that this transformers knows ({_first_line(error)})") from error
@@ -221,68 +220,3 @@ def _file(id_or_path: str, name: str, revision: str | None) -> Path | None:
         raise
     except EntryNotFoundError:
         return None
-
-
-class Inception(Extractor):
-    """The features of the published FID and Inception score, from torch-fidelity's port of the TensorFlow network.
-
-    Its own preprocessing belongs to the published numbers and is kept: bilinear without antialiasing to 299 pixels, as
-    TensorFlow 1 does it.
-
-    Args:
-        weights_path: File of weights; by default torch-fidelity downloads them (91 MB), once.
-        device: Where to compute.
-
-    Raises:
-        ValueError: if torch-fidelity is not installed.
-        OSError: if the weights cannot be had.
-    """
-
-    name = "inception"
-    dim = 2048
-    batch_size = BATCH_SIZE
-
-    def __init__(self, weights_path: str | Path | None = None, device: torch.device | str = "cpu") -> None:
-        module = _torch_fidelity()
-        path = None if weights_path is None else str(weights_path)
-        try:
-            net = module.FeatureExtractorInceptionV3(
-                "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=path
-            )
-        except OSError as error:
-            raise OSError(
-                f"the Inception weights cannot be had ({_first_line(error)}): put {module.URL_INCEPTION_V3} into "
-                f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or choose another extractor"
-            ) from error
-        self._device = torch.device(device)
-        self._net = net.to(self._device)
-        self.hash = digest("inception", VERSION, weights_hash(net.state_dict()))
-
-    def _extract(self, batch: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        features, logits = self._net(torch.from_numpy(with_channels(batch, 3)).to(self._device))
-        return features.cpu().numpy(), logits.softmax(dim=1).cpu().numpy()
-
-
-def _torch_fidelity() -> ModuleType:
-    """The module of torch-fidelity that holds the network.
-
-    Importing the package imports torchvision, which many CPU builds of torch cannot load (RuntimeError: operator
-    torchvision::nms does not exist). The network itself needs only torch, so then its module is taken alone.
-    """
-    spec = find_spec("torch_fidelity")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ValueError(
-            "the extractor 'inception' needs a package: pip install torch-fidelity; without it, choose 'classifier', "
-            "'random', 'pca' or a vision model's id"
-        )
-    name = "torch_fidelity.feature_extractor_inceptionv3"
-    try:
-        return import_module(name)
-    except (ImportError, RuntimeError):
-        package = ModuleType("torch_fidelity")
-        package.__path__ = list(spec.submodule_search_locations)
-        sys.modules["torch_fidelity"] = package
-        try:
-            return import_module(name)
-        finally:
-            del sys.modules["torch_fidelity"]

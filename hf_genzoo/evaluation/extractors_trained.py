@@ -40,7 +40,7 @@ class ClassifierExtractor(Extractor):
     name = "classifier"
 
     def __init__(self, net: ConvClassifier, device: torch.device | str = "cpu") -> None:
-        self.net = net.to(device).eval()  # pyright: ignore[reportCallIssue, reportArgumentType]
+        self.net = net.to(device).eval()  # pyright: ignore[reportArgumentType]
         self.class_names = net.class_names
         self.dim = net.config["feature_dim"]
         self.hash = digest("classifier", VERSION, RESIZER, net.config["sample_size"], weights_hash(net.state_dict()))

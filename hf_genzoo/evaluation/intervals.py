@@ -36,8 +36,12 @@ class Estimate:
 
 
 def group_of(count: int) -> np.ndarray:
-    """Which of the GROUPS parts each of `count` samples is in, int64 (count,): sizes differ by at most 1."""
-    return np.arange(count) % GROUPS
+    """Which of the GROUPS parts each of `count` samples is in, int64 (count,): sizes differ by at most 1.
+
+    The parts are drawn at random, always the same: samples that come class by class, or class after class in turn,
+    would otherwise fill a part with one class.
+    """
+    return np.random.default_rng(0).permutation(count) % GROUPS
 
 
 def from_replicates(value: float, replicates: Sequence[float] | Array) -> Estimate:
@@ -55,7 +59,7 @@ def jackknife(statistic: Callable[..., float], *samples: Array) -> Estimate:
 
     Args:
         statistic: Takes as many arrays as there are samples, and must be smooth in them (no ranks, no maxima).
-        samples: Arrays whose first axis counts the samples; their order must not carry meaning.
+        samples: Arrays whose first axis counts the samples.
 
     Raises:
         ValueError: if a sample is too small to be split.

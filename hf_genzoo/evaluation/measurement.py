@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hf_genzoo.evaluation.intervals import Estimate
+from hf_genzoo.evaluation.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,13 @@ class Measurement:
 
     @staticmethod
     def of(name: str, estimate: Estimate) -> "Measurement":
-        """From an estimate."""
-        return Measurement(name, estimate.value, estimate.interval)
+        """From an estimate; the interval ends where the metric's range does."""
+        if estimate.interval is None:
+            return Measurement(name, estimate.value)
+        (low, high), about = estimate.interval, METRICS[name]
+        low = low if about.least is None else max(low, about.least)
+        high = high if about.most is None else min(high, about.most)
+        return Measurement(name, estimate.value, (low, high))
 
     @staticmethod
     def share(name: str, right: int, total: int) -> "Measurement":

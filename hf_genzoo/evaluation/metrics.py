@@ -8,6 +8,8 @@ from typing import Literal
 
 HEADLINE = "frechet_ratio"
 HEADLINE_COVERAGE = "coverage"
+MIXTURE = "PCA + mixture"
+"""Name of the calibration row that every trained model has to beat."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Quantity:
         better: Which way is better; "ideal" where both too little and too much are wrong.
         ideal: What samples of the data's own law score; None where that depends on the data or the sample's size.
         explanation: One sentence.
+        least: What it cannot be below, None where there is no such bound.
+        most: What it cannot be above.
         log: Whether it is drawn on a logarithmic axis, as long as all of it is positive.
     """
 
@@ -29,6 +33,8 @@ class Quantity:
     ideal: float | None
     explanation: str
     log: bool = False
+    least: float | None = None
+    most: float | None = None
 
     @property
     def direction(self) -> str:
@@ -47,6 +53,7 @@ METRICS: dict[str, Quantity] = {
         "Frechet distance of the samples over that of as many real training pictures, both to the same held-out"
         " pictures: 1 means that this distance cannot tell them apart at this number of samples.",
         log=True,
+        least=0.0,
     ),
     "frechet_distance": Quantity(
         "Frechet distance",
@@ -56,6 +63,7 @@ METRICS: dict[str, Quantity] = {
         "Distance of two Gaussians fitted to the features of real and of generated pictures (FID with another feature"
         " extractor); it grows as samples get fewer, so compare it at equal numbers only.",
         log=True,
+        least=0.0,
     ),
     "frechet_distance_infinity": Quantity(
         "Frechet distance at infinite N",
@@ -90,6 +98,8 @@ METRICS: dict[str, Quantity] = {
         None,
         "Share of generated pictures that lie near a real one: do the samples look real? What real pictures score"
         " is in their row.",
+        least=0.0,
+        most=1.0,
     ),
     "recall": Quantity(
         "Recall",
@@ -98,6 +108,8 @@ METRICS: dict[str, Quantity] = {
         None,
         "Share of real pictures that lie near a generated one, where a lone outlier counts as near to much: is"
         " everything in the data also generated?",
+        least=0.0,
+        most=1.0,
     ),
     "density": Quantity(
         "Density",
@@ -106,14 +118,17 @@ METRICS: dict[str, Quantity] = {
         1.0,
         "How many real neighbourhoods a generated picture lies in, relative to what real pictures do: below 1 off the"
         " data, above 1 crowded where the data are densest.",
+        least=0.0,
     ),
     "coverage": Quantity(
         "Coverage",
         "",
         "higher",
         1 - 2**-5,
-        "Share of real pictures with a generated one among their five nearest: is everything in the data also"
-        " generated? Real pictures score about 0.97.",
+        "Share of real pictures with a generated one nearer than their fifth nearest real one: is everything in the data"
+        " also generated? Real pictures score about 0.97.",
+        least=0.0,
+        most=1.0,
     ),
     "sliced_wasserstein": Quantity(
         "Sliced Wasserstein distance",
@@ -123,6 +138,7 @@ METRICS: dict[str, Quantity] = {
         "How far features have to be moved to turn one sample into the other, averaged over random directions; above"
         " zero at any finite number of samples.",
         log=True,
+        least=0.0,
     ),
     "inception_score": Quantity(
         "Inception score",
@@ -130,6 +146,7 @@ METRICS: dict[str, Quantity] = {
         "higher",
         None,
         "How sure a classifier is of each sample while all classes occur; it never looks at the real pictures.",
+        least=1.0,
     ),
     "nearest_ratio": Quantity(
         "Distance to training data",
@@ -147,6 +164,7 @@ METRICS: dict[str, Quantity] = {
         "How far the classes of the samples are from being equally frequent; a perfect sampler scores a little"
         " above zero.",
         log=True,
+        least=0.0,
     ),
     "kernel_test_p": Quantity(
         "Kernel test, p-value",
@@ -242,6 +260,7 @@ METRICS: dict[str, Quantity] = {
         None,
         "How far the modes of the high-quality samples are from being equally frequent.",
         log=True,
+        least=0.0,
     ),
     "reverse_kl_floor": Quantity(
         "Its floor",
@@ -287,13 +306,13 @@ METRICS: dict[str, Quantity] = {
         "DCI informativeness", "", "higher", 1.0, "Accuracy of predicting the factors from the code."
     ),
     "sap": Quantity("SAP", "", "higher", 1.0, "Gap of the two latents that predict a factor best alone."),
-    "info_modularity": Quantity(
+    "info_m": Quantity(
         "InfoM", "", "higher", 1.0, "Modularity by mutual information: each latent serves one factor."
     ),
-    "info_explicitness": Quantity(
+    "info_e": Quantity(
         "InfoE", "", "higher", 1.0, "Explicitness: how well a linear model reads the factors from the code."
     ),
-    "info_compactness": Quantity(
+    "info_c": Quantity(
         "InfoC", "", "higher", 1.0, "Compactness by mutual information: each factor is held by one latent."
     ),
 }

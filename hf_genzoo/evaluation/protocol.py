@@ -20,13 +20,13 @@ from accelerate import PartialState
 from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation import task_scores
 from hf_genzoo.evaluation.args import EvaluateArgs, MeasureArgs
-from hf_genzoo.evaluation.metrics import HEADLINE
+from hf_genzoo.evaluation.metrics import HEADLINE, MIXTURE
 from hf_genzoo.evaluation.reference import found_class_column, load_reference
 from hf_genzoo.evaluation.resize import RESIZER
 from hf_genzoo.evaluation.sample_store import Samples, Store
 from hf_genzoo.evaluation.sources import PipelineSource, Sampling, Source
 from hf_genzoo.evaluation.subject import Subject, default_shape, open_subject, read_training, recorded_data_flags
-from hf_genzoo.evaluation.yardstick import MIXTURE, Scores, Yardstick, default_extractors
+from hf_genzoo.evaluation.yardstick import Scores, Yardstick, default_extractors
 from hf_genzoo.hub.card import RESULTS, update_card
 
 FORMAT = 1
@@ -35,7 +35,7 @@ _PACKAGES = ("hf_genzoo", "torch", "diffusers", "transformers", "numpy", "scipy"
 A = TypeVar("A", bound=MeasureArgs)
 
 
-def evaluate(model: str | Path, **settings: Any) -> dict[str, Any]:
+def evaluate(model: str | Path, **settings: Any) -> dict[str, Any] | None:
     """Measure a model; the same as `genzoo evaluate MODEL --name value ...`.
 
     Args:
@@ -43,7 +43,7 @@ def evaluate(model: str | Path, **settings: Any) -> dict[str, Any]:
         settings: Flags by name (see `EvaluateArgs`).
 
     Returns:
-        What was written to results.json.
+        What was written to results.json; None on all processes but the first.
 
     Raises:
         ValueError: on an unknown setting, bad data, samples that are not finite, or a model that cannot be sampled.
@@ -51,9 +51,7 @@ def evaluate(model: str | Path, **settings: Any) -> dict[str, Any]:
     known = {field.name for field in fields(EvaluateArgs)}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"evaluate has no setting {', '.join(unknown)}; see `genzoo evaluate --help`")
-    found = run(model, EvaluateArgs(**{**recorded_flags(EvaluateArgs, model), **settings}))
-    assert found is not None
-    return found
+    return run(model, EvaluateArgs(**{**recorded_flags(EvaluateArgs, model), **settings}))
 
 
 def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ class Store:
             raise SampleError(f"{self.source.name} holds {self.source.limit} pictures, {count} are asked for")
         chunks = range(-(-count // CHUNK))
         missing = [number for number in chunks if self._read(number, count) is None]
-        mine = missing[self.rank :: self.world_size]
+        mine = [number for number in missing if number % self.world_size == self.rank]
         if mine:
             total = sum(len(self._numbers(number, count)) for number in mine)
             title = f"sampling {self.source.name}"
@@ -221,8 +221,13 @@ def _median_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
 def machine(device: torch.device, num_processes: int = 1) -> str:
     """Where samples are drawn, in words that tell machines of different speed apart."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {num_processes} processes"
-    return f"{processor()}, {torch.get_num_threads()} threads, {num_processes} processes"
+        return f"{torch.cuda.get_device_name(device)}, {_several(num_processes, 'process')}"
+    return f"{processor()}, {_several(torch.get_num_threads(), 'thread')}, {_several(num_processes, 'process')}"
+
+
+def _several(count: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def processor() -> str:

@@ -19,9 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal
 
-from hf_genzoo.evaluation.metrics import HEADLINE, HEADLINE_COVERAGE, METRICS, Quantity
-
-BASELINE = "PCA + mixture"  # the calibration row that every trained model has to beat
+from hf_genzoo.evaluation.metrics import HEADLINE, HEADLINE_COVERAGE, METRICS, MIXTURE, Quantity
 
 Axis = Literal["quality", "coverage", "speed"]
 
@@ -180,6 +178,7 @@ class Comparison:
         extractors: What turned pictures into features; the first one is behind the headline metrics.
         device: What the models were timed on.
         versions: Of packages, by name.
+        sampling: How each model was drawn from, by its row's name.
         rows: Models and calibration rows, in the order of the tables.
         headline: Key of the metric that stands for quality.
         headline_coverage: Key of the metric that stands for coverage.
@@ -198,6 +197,7 @@ class Comparison:
     device: str
     versions: dict[str, str]
     rows: tuple[Row, ...]
+    sampling: dict[str, str] = field(default_factory=dict)
     headline: str = HEADLINE
     headline_coverage: str = HEADLINE_COVERAGE
 
@@ -244,6 +244,7 @@ class Comparison:
             ("Samples", f"{self.num_samples:,} pictures of each kind for every number"),
             ("Seeds", ", ".join(map(str, self.seeds))),
             ("Features", self.extractors[0] + (f"; also {others}" if others else "") if self.extractors else "none"),
+            *((f"Sampling of {name}", how) for name, how in self.sampling.items()),
             ("Timed on", self.device),
             (
                 "Brackets",
@@ -292,7 +293,7 @@ class Comparison:
         """The report as text; it shows `comparison.png` beside it."""
         axes = self.headlines
         main = [key for key in self.measured_keys() if key in axes or key in COSTS]
-        others = [key for key in self.measured_keys() if key not in main]
+        others = [key for key in self.measured_keys() if key not in main and "@" not in key]
         parts = [f"# {markdown_text(self.title())}", "![Quality and coverage against time per image](comparison.png)"]
         parts += [self._table(main)]
         if len(self.models) < len(self.rows):
@@ -305,11 +306,15 @@ class Comparison:
                 parts += [f"## Verdicts on {axis}", _bullets(texts)]
         if others:
             parts += ["## Other measures", self._table(others)]
+        if len(self.extractors) > 1:
+            parts += [
+                f"`comparison.csv` has the same by {', '.join(map(markdown_text, self.extractors[1:]))} features."
+            ]
         parts += ["## What the columns mean"]
-        abouts = [quantity(key) for key in self.measured_keys()]
+        abouts = [quantity(key) for key in self.measured_keys() if "@" not in key]
         parts += [_bullets(f"**{markdown_text(q.title)}** ({q.direction}): {q.explanation}" for q in abouts)]
         parts += ["## How it was measured"]
-        parts += [_bullets(f"**{term}**: {markdown_text(what)}" for term, what in self.protocol())]
+        parts += [_bullets(f"**{markdown_text(term)}**: {markdown_text(what)}" for term, what in self.protocol())]
         return "\n\n".join(parts) + "\n"
 
     def _table(self, keys: list[str]) -> str:
@@ -407,9 +412,9 @@ def _verdict(axis: Axis, key: str, first: Row, second: Row, show: Callable[[str]
 
 
 def baseline_warnings(comparison: Comparison, show: Callable[[str], str] = str) -> list[str]:
-    """Models that are not better than the row named `BASELINE` by the headline metric; none without such a row."""
+    """Models that are not better than the row named `MIXTURE` by the headline metric; none without such a row."""
     key = comparison.headline
-    baseline = next((row for row in comparison.rows if row.name == BASELINE), None)
+    baseline = next((row for row in comparison.rows if row.name == MIXTURE), None)
     bar = baseline.measured(key) if baseline else None
     warnings = []
     for row in comparison.models:
@@ -418,5 +423,5 @@ def baseline_warnings(comparison: Comparison, show: Callable[[str], str] = str) 
             continue
         says = "is not shown to be better than" if _beats(found, bar, key) else "loses to"
         what = "a generator without any network"
-        warnings.append(f"{show(row.name)} {says} {show(BASELINE)}, {what}: {_numbers(key, found, bar)}")
+        warnings.append(f"{show(row.name)} {says} {show(MIXTURE)}, {what}: {_numbers(key, found, bar)}")
     return warnings

@@ -22,6 +22,7 @@ from hf_genzoo.evaluation import baselines, scores
 from hf_genzoo.evaluation.extractors import Extractor, Features, get_extractor
 from hf_genzoo.evaluation.feature_cache import cached_features
 from hf_genzoo.evaluation.measurement import Measurement
+from hf_genzoo.evaluation.metrics import MIXTURE
 from hf_genzoo.evaluation.memorisation import CopyReport, copy_report
 from hf_genzoo.evaluation.point_scores import point_metrics
 from hf_genzoo.evaluation.reference import Reference
@@ -33,7 +34,7 @@ LARGEST_DEFAULT = 5000
 YARDSTICK_DRAWS = 5
 """Draws of training samples whose mean distance is the ratio's yardstick: a single one would add its own noise."""
 GRID = 64
-REAL, COPIER, GAUSSIAN, MIXTURE = "real training data", "training-set copier", "pixel Gaussian", "PCA + mixture"
+REAL, COPIER, GAUSSIAN = "real training data", "training-set copier", "pixel Gaussian"
 COPY_EXTRACTOR = "pca"  # copying is a matter of pixels, and no network that learnt the training data judges it
 
 

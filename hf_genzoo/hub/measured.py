@@ -19,6 +19,7 @@ FORMAT = 1
 BEGIN = "<!-- measured: by `genzoo evaluate`, which renews this part -->"
 END = "<!-- end of what was measured -->"
 
+_CONDITIONS = ("interval", "num_samples", "seed", "extractor", "extractor_hash")
 _SECTION = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 _CALIBRATED = (
     "frechet_ratio",
@@ -70,11 +71,7 @@ def eval_results(results: Mapping[str, Any], task_type: str) -> list[EvalResult]
             metric_type=row["name"],
             metric_name=full_title(row),
             metric_value=row["value"],
-            metric_args={
-                name: row[name]
-                for name in ("interval", "num_samples", "seed", "extractor", "extractor_hash")
-                if row[name]
-            },
+            metric_args={name: row[name] for name in _CONDITIONS if row[name] is not None},
         )
         for row in results["metrics"]
     ]

@@ -18,7 +18,7 @@ class ConvClassifier(ModelMixin, ConfigMixin):
 
     Each stage holds two convolutions, the first of which halves the picture, until at most 8 pixels are left (an 8 x 8
     picture is not halved). The last stage has 64 channels up to 32 pixels, 128 above, and each one before it half as
-    many: large pictures cost about ten times what 28 x 28 ones do, not a hundred times.
+    many: large pictures cost about fifteen times the arithmetic of 28 x 28 ones, not a hundred times.
 
     Args:
         sample_size: Height and width of the pictures, 8 to 256.
