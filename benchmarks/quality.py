@@ -11,7 +11,6 @@ features of a classifier trained here. A finished row is not done again: delete 
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from datasets import DatasetDict, load_dataset
 from diffusers import UNet2DModel
 from PIL import Image
 
+from benchmarks.equal_time import train_for
 from benchmarks.quality_theirs import network, sample_theirs, train_theirs
 from hf_genzoo.evaluation.baselines import pca_gaussian
 from hf_genzoo.evaluation.classifier import classify, train_classifier
@@ -31,7 +31,6 @@ from hf_genzoo.evaluation.distances import frechet_distance
 from hf_genzoo.evaluation.neighbours import overlap
 from hf_genzoo.models.classifier import ConvClassifier
 
-PROBE_STEPS = 200  # of the training that tells how many steps fit into the time
 OURS, UNLABELLED = "ours", "ours-no-labels"
 THEIRS, THEIRS_ON_OURS = "diffusers", "diffusers-our-network"
 TITLES = {
@@ -76,20 +75,8 @@ def _arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_ours(dataset: str, minutes: float, output_dir: Path, seed: int, **changes: Any) -> dict[str, Any]:
-    """Train the SMALL preset for as many steps as fit into `minutes` here, which a short training tells.
-
-    The number of steps is all that changes: the preset's learning rate and averaging are shares of the run.
-    """
-    import hf_genzoo
-
-    settings = {"preset": "small", "dataset_name": dataset, "seed": seed, "overwrite_output_dir": True, **changes}
-    probe = output_dir.with_name("probe")
-    hf_genzoo.train("ddpm", output_dir=str(probe), max_train_steps=PROBE_STEPS, num_validation_images=1, **settings)
-    log = [json.loads(line) for line in (probe / "logs" / "metrics.jsonl").read_text().splitlines()]
-    rate = statistics.median(entry["images_per_second"] for entry in log[len(log) // 2 :])
-    steps = round(minutes * 60 * rate / json.loads((probe / "training.json").read_text())["args"]["train_batch_size"])
-    hf_genzoo.train("ddpm", output_dir=str(output_dir), max_train_steps=steps, **settings)
-    record = json.loads((output_dir / "training.json").read_text())
+    """Train the SMALL preset of `ddpm` for these minutes; what the table says of it."""
+    record = train_for("ddpm", dataset, minutes, output_dir, seed, **changes)
     return {
         "steps": record["steps"],
         "images_seen": record["images_seen"],

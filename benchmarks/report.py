@@ -2,7 +2,9 @@
 
     python -m benchmarks                                   # measures, outputs/benchmarks.json
     python -m benchmarks.quality --dataset path/to/mnist   # trains, outputs/bench-quality/
-    python -m benchmarks.report                            # both into README.md, pictures into figures/
+    python -m benchmarks.metric_bias --dataset path/to/mnist   # outputs/bench-metric-bias/
+    python -m benchmarks.trilemma --minutes 4              # trains and compares, outputs/bench-trilemma/
+    python -m benchmarks.report                            # all into README.md, pictures into figures/
 
 Text between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a measurement that was not made leaves its
 block as it is.
@@ -52,6 +54,12 @@ def main(outputs: Path = Path("outputs")) -> None:
         FIGURES.mkdir(exist_ok=True)
         for grid in quality.glob("*/grid.png"):
             shutil.copy(grid, FIGURES / f"{grid.parent.name}.png")
+    for name in ("metric-bias", "trilemma"):
+        if (found := outputs / f"bench-{name}" / "results.md").exists():
+            text = replace_block(text, name, found.read_text())
+    if (figure := outputs / "bench-trilemma" / "comparison.png").exists():
+        FIGURES.mkdir(exist_ok=True)
+        shutil.copy(figure, FIGURES / "trilemma.png")
     README.write_text(text)
     print(f"wrote {README}")
 

@@ -41,7 +41,7 @@ def test_help_answers_well_under_a_second() -> None:
 
 def test_lazy_names_and_unknown_ones() -> None:
     assert set(hf_genzoo.__all__) <= set(dir(hf_genzoo))
-    with pytest.raises(AttributeError, match="it offers export, info"):
+    with pytest.raises(AttributeError, match="it offers compare, evaluate, export, info"):
         _ = hf_genzoo.nothing
 
 

@@ -61,7 +61,7 @@ def test_intervals_of_metrics_hold_what_repeats_give(shift: float) -> None:
         assert 0.75 < error / spread < 2.5, name
         centre = np.mean([e.value for e in estimates])
         held = np.mean([low <= centre <= high for low, high in (e.interval for e in estimates)])
-        assert held >= 0.85, name
+        assert held >= 0.8, name
 
 
 def test_kernel_distance_of_one_law_holds_zero() -> None:

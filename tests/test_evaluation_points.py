@@ -115,8 +115,26 @@ def test_fresh_samples_are_no_copies_and_copies_are() -> None:
     assert report.nearest_ratio < 0.01
     assert report.copies
     assert report.num_copies > 490
-    half = np.where(np.arange(500)[:, None] < 150, copier, fresh)  # three in ten are copies
-    assert copy_report(train, held_out, half).copies
+    few = np.where(np.arange(500)[:, None] < 25, copier, 1.1 * fresh)  # one in twenty copied, the others off the data
+    report = copy_report(train, held_out, few)
+    assert report.nearest_ratio > 1
+    assert report.copies
+
+
+def test_smooth_samples_are_no_copies() -> None:
+    """Drawn towards the mean they are nearer to everything, and copies of nothing."""
+    train, held_out, fresh = normal(3, 500, 6)
+    report = copy_report(train, held_out, 0.9 * fresh)
+    assert report.nearest_ratio < 0.97
+    assert not report.copies
+
+
+def test_the_probability_of_copies_is_that_of_the_least_ranks() -> None:
+    """Among 3 generated and 2 held-out samples the two least are generated ones with probability 3/5 * 2/4."""
+    train = np.zeros((2, 1))
+    report = copy_report(train, np.array([[3.0], [4.0]]), np.array([[1.0], [2.0], [5.0]]))
+    assert report.num_copies == 2
+    assert report.p_value == pytest.approx(3 / 5 * 2 / 4)
 
 
 def test_copying_is_claimed_seldom_under_the_null() -> None:

@@ -1,5 +1,6 @@
 """Model cards: no number without a source, front matter that parses, code blocks that run."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -12,18 +13,46 @@ from huggingface_hub import ModelCard
 
 from hf_genzoo.families import FAMILIES
 from hf_genzoo.hub import export, render_card
-from hf_genzoo.hub.card import CardError, relocate
+from hf_genzoo.hub.card import CardError, relocate, update_card
+from hf_genzoo.hub.measured import ResultsError
 
 METRIC = {
-    "name": "fid_digits",
+    "name": "frechet_ratio",
     "value": 23.4567,
     "interval": [22.1, 24.9],
     "dataset": "digits",
     "split": "validation",
     "num_samples": 1000,
-    "extractor": "digit-classifier-ab12",
+    "extractor": "pca",
+    "extractor_hash": "ab12",
     "seed": 3,
 }
+RESULTS = {
+    "format": 1,
+    "model": {"name": "toy", "hash": "none", "parameters": {"vae": 3}},
+    "data": {"name": "digits", "split": "validation", "fingerprint": "f00d", "shape": [1, 8, 8]},
+    "protocol": {
+        "num_samples": 1000,
+        "seed": 3,
+        "resizer": "pillow-bicubic",
+        "headline": {"name": "frechet_ratio", "extractor": "pca"},
+        "extractors": [{"name": "pca", "hash": "ab12", "dim": 64}],
+        "sampling": {"scheduler": "DDIMScheduler", "guidance_scale": None},
+    },
+    "speed": None,
+    "versions": {"torch": "2.9.1"},
+    "metrics": [METRIC],
+    "verdicts": ["distinguishable: yes"],
+    "calibration": [{"name": "real training data", "metrics": [{**METRIC, "value": 1.25, "interval": None}]}],
+    "remarks": ["This model loses."],
+}
+
+
+def results(**changes: Any) -> str:
+    """results.json with one value of its metric changed."""
+    changed = copy.deepcopy(RESULTS)
+    changed["metrics"][0].update(changes)
+    return json.dumps(changed)
 
 
 @pytest.fixture
@@ -78,25 +107,45 @@ def test_a_value_that_is_no_number_is_an_error(folder: Path, value: object) -> N
 
 
 def test_results_come_from_the_file_and_parse_back(folder: Path) -> None:
-    (folder / "results.json").write_text(json.dumps({"metrics": [METRIC]}), encoding="utf-8")
+    (folder / "results.json").write_text(results(), encoding="utf-8")
     card = render_card(folder, family="vae", training=training())
-    assert "| fid_digits | 23.46 | 22.1 to 24.9 | 1,000 | digits, validation | digit-classifier-ab12 | 3 |" in card
+    assert "| Frechet ratio | 23.46 (22.1 to 24.9) |" in card
+    assert "| real training data | 1.25 |" in card
+    for text in ("1,000 generated samples", "scheduler `DDIMScheduler`", "> This model loses.", "hash `ab12`"):
+        assert text in card, text
+    assert "guidance_scale" not in card  # it was not set
     (result,) = ModelCard(card).data.eval_results or []
-    assert (result.metric_type, result.metric_value, result.dataset_split) == ("fid_digits", 23.4567, "validation")
+    assert (result.metric_type, result.metric_value, result.dataset_split) == ("frechet_ratio", 23.4567, "validation")
+    assert result.metric_args["interval"] == [22.1, 24.9]
+    assert result.metric_args["seed"] == 3
+
+
+def test_only_the_measured_part_is_renewed(folder: Path) -> None:
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("# Variational", "# My variational"))
+    for value in (5.5, 7.5):
+        (folder / "results.json").write_text(results(value=value), encoding="utf-8")
+        update_card(folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "# My variational" in card
+    assert card.count("| Frechet ratio | 7.5") == 1
+    assert "5.5" not in card
+    assert card.index("## Measured") < card.index("## The paper")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"metrics": [{"name": "fid", "value": 1.0}]}', "metric 'fid' lacks dataset, num_samples, split"),
-        (json.dumps({"metrics": [{**METRIC, "value": None}]}), "recorded is None"),
-        ("[]", "is not of the form"),
-        ("{", "is not of the form"),
+        (results(value=None), "was not measured, its value is None"),
+        (results(value=float("nan")), "was not measured, its value is nan"),
+        (results(name="fid"), "unknown metric 'fid'"),
+        ('{"format": 0}', "format 0, not 1: measure again"),
+        ("[]", "was not written by `genzoo evaluate`"),
+        ("{", "was not written by `genzoo evaluate`"),
     ],
 )
 def test_results_that_are_not_measured_cannot_be_rendered(folder: Path, content: str, message: str) -> None:
     (folder / "results.json").write_text(content, encoding="utf-8")
-    with pytest.raises(CardError, match=message):
+    with pytest.raises(ResultsError, match=message):
         render_card(folder, family="vae")
 
 

@@ -20,7 +20,7 @@ from hf_genzoo.evaluation.measurement import Measurement
 from hf_genzoo.evaluation.neighbours import overlap_estimates
 from hf_genzoo.evaluation.two_sample import Verdict, classifier_test, kernel_test
 
-VERSION = 1  # of the numbers: cached ones of another version are measured again
+VERSION = 2  # of the numbers: cached ones of another version are measured again
 
 
 def distribution_metrics(fake: Features, real: Features, train: Sequence[Features]) -> list[Measurement]:
@@ -45,7 +45,7 @@ def distribution_metrics(fake: Features, real: Features, train: Sequence[Feature
         found["frechet_distance"] = _estimate(frechet_distance, r, f)
         found["frechet_distance_infinity"] = frechet_distance_infinity(r, f)
     found["kernel_distance"] = kernel_distance(r, f)
-    found["cmmd"] = cmmd(_unit(r), _unit(f))
+    found["cmmd"] = cmmd(unit_length(r), unit_length(f))
     found["sliced_wasserstein"] = _estimate(sliced_wasserstein, r, f)
     found |= overlap_estimates(r, f)
     if fake.probabilities is not None:
@@ -87,7 +87,7 @@ def _class_metrics(probabilities: Array) -> dict[str, Estimate]:
     }
 
 
-def _unit(features: Array) -> NDArray[np.float64]:
+def unit_length(features: Array) -> NDArray[np.float64]:
     """Features of length 1, which CMMD's bandwidth is made for."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(length, np.finfo(np.float64).tiny)

@@ -181,9 +181,11 @@ class Yardstick:
             found += [Measurement("kernel_test_p", tests[0].p_value)]
             found += [Measurement("classifier_test_accuracy", tests[1].statistic, tests[1].interval)]
             measurements += [replace(m, extractor=extractor.name) for m in found]
-        copies = self._copies(samples, key, own_rows)
-        measurements.append(Measurement("nearest_ratio", copies.nearest_ratio, None, COPY_EXTRACTOR))
-        verdicts.append(str(copies))
+        others = len(self.reference.train.values) - (0 if own_rows is None else len(own_rows))
+        if others >= self.num_samples:  # with fewer there is little that could have been copied
+            copies = self._copies(samples, key, own_rows)
+            measurements.append(Measurement("nearest_ratio", copies.nearest_ratio, None, COPY_EXTRACTOR))
+            verdicts.append(str(copies))
         return Scores(name, measurements, verdicts)
 
     def calibration(self) -> list[Kept]:
