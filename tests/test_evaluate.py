@@ -242,7 +242,7 @@ def test_samples_that_are_not_finite_leave_the_card_alone(tmp_path: Path) -> Non
         next(spoilt.vae.decoder.parameters()).fill_(float("nan"))
     folder = export(spoilt, tmp_path / "vae")
     card = (folder / "README.md").read_text()
-    with pytest.raises(ValueError, match="100 of 100 samples of .* hold NaN or infinite values"):
+    with pytest.raises(ValueError, match=r"100 of 100 samples of .* hold NaN or infinite values"):
         hf_genzoo.evaluate(folder, **QUICK)
     assert (folder / "README.md").read_text() == card
 

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiffusionPipeline,
+    UNet2DModel,
+)
 from hub_toys import tiny_ddpm, tiny_points, tiny_vae
 from PIL import Image
 
@@ -89,10 +97,12 @@ def test_samples_do_not_depend_on_batches_or_on_the_others(make: Any, tmp_path: 
 def test_stock_pipelines_are_drawn_from_with_another_scheduler() -> None:
     net = tiny_ddpm().unet
     stock = DDPMPipeline(net, DDPMScheduler())
-    drawn = source(stock, scheduler="DDIM", num_inference_steps=2)
-    assert drawn.draw(np.arange(3)).shape == (3, 1, 8, 8)
-    assert drawn.settings["scheduler"] == "DDIMScheduler"
-    assert drawn.settings["num_inference_steps"] == 2
+    for pipeline in (stock, DDIMPipeline(net, DDIMScheduler())):
+        for name in ("DDIM", "DPMSolverMultistep", "HeunDiscreteScheduler"):
+            drawn = source(pipeline, scheduler=name, num_inference_steps=2)
+            assert drawn.draw(np.arange(3)).shape == (3, 1, 8, 8)
+            assert drawn.settings["scheduler"] == name.removesuffix("Scheduler") + "Scheduler"
+            assert drawn.settings["num_inference_steps"] == 2
 
 
 def test_classes_are_as_frequent_as_in_training_and_a_property_of_the_sample() -> None:
@@ -167,7 +177,7 @@ def test_a_folder_of_pictures_is_read_in_order(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     reference = load_reference(DataArgs(dataset_name="digits", num_channels=1, resolution=8))
-    with pytest.raises(SampleError, match="neither a pipeline .* nor pictures"):
+    with pytest.raises(SampleError, match=r"neither a pipeline .* nor pictures"):
         open_subject(tmp_path).source(Sampling(), reference)
 
 

@@ -10,7 +10,7 @@ from hub_server import HubServer
 from hub_toys import TRAINING, tiny_vae, tree
 
 from hf_genzoo.hub import export, push
-from hf_genzoo.hub.layout import LayoutError
+from hf_genzoo.hub.layout import LayoutError, model_hash
 from hf_genzoo.hub.publisher import PushError
 
 REPO = "tester/vae-digits"
@@ -92,3 +92,25 @@ def test_what_can_fail_here_fails_before_the_hub_is_asked(tmp_path: Path, monkey
     (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(PushError, match=r"not fit to be published:\n- vae/diffusion_pytorch_model.bin is a pickle"):
         push(folder, REPO, token="hf_secret")
+
+
+MEASURE = """
+import json, sys
+import hf_genzoo
+
+results = hf_genzoo.evaluate(
+    sys.argv[1], dataset_name="digits", num_channels=1, resolution=8, num_samples=60, extractor=["pca"], use_cpu=True
+)
+print("hash", results["model"]["hash"])
+"""
+
+
+def test_a_repository_is_measured_without_touching_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = export(tiny_vae(), tmp_path / "vae", training=TRAINING)
+    monkeypatch.chdir(tmp_path)
+    with HubServer() as hub:
+        run(PUSH_AND_LOAD.split("for pipeline in")[0], hub, tmp_path / "home", str(folder), REPO)
+        output = run(MEASURE, hub, tmp_path / "home", REPO)
+    assert f"hash {model_hash(folder)}" in output
+    assert (tmp_path / "outputs" / "evaluation" / "tester--vae-digits" / "results.json").is_file()
+    assert not (folder / "results.json").exists()

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation.args import CompareArgs
+from hf_genzoo.evaluation.extras import require
 from hf_genzoo.evaluation.measurement import Measurement
 from hf_genzoo.evaluation.protocol import make_yardstick, process_state, recorded_flags, versions
 from hf_genzoo.evaluation.sample_store import Store, machine, time_in_turn
@@ -57,14 +57,15 @@ def run(models: Sequence[str | Path], args: CompareArgs) -> Comparison | None:
         raise ValueError(f"--seeds {args.seeds}: name at least one seed, each once")
     if repeated := sorted({str(model) for model in models if list(models).count(model) > 1}):
         raise ValueError(f"{', '.join(repeated)} is named twice: a model is compared with others")
-    state = process_state(args)
+    require("matplotlib")
+    state, device = process_state(args)
     with state.main_process_first():
-        yardstick = make_yardstick(args, state.device)
+        yardstick = make_yardstick(args, device)
     if yardstick.reference.law is not None:
         raise ValueError(
             f"{yardstick.reference.name} holds points, not pictures: use `genzoo evaluate` for each model"
         )
-    subjects = [open_subject(model, device=state.device) for model in models]
+    subjects = [open_subject(model, device=device) for model in models]
     cells: dict[str, list[Kept]] = {}
     for subject in subjects:
         cells[subject.name] = []
@@ -93,7 +94,7 @@ def run(models: Sequence[str | Path], args: CompareArgs) -> Comparison | None:
         num_samples=yardstick.num_samples,
         seeds=tuple(args.seeds),
         extractors=tuple(extractor.name for extractor in yardstick.extractors),
-        device=machine(state.device),
+        device=machine(device),
         versions=versions(),
         sampling={names[s.name]: _in_words(s, yardstick) for s in subjects},
         rows=tuple(rows),
@@ -116,6 +117,8 @@ def _in_words(subject: Subject, yardstick: Yardstick) -> str:
 
 def _speeds(subjects: Sequence[Subject], yardstick: Yardstick, args: CompareArgs) -> dict[str, tuple[Measured, float]]:
     """Milliseconds and network evaluations a sample of each pipeline, all timed now and in turn."""
+    from scipy.stats import t as student_t
+
     sources = {}
     for subject in subjects:
         source = subject.source(recorded_sampling(subject, args.seeds[0]), yardstick.reference)

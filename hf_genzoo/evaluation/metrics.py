@@ -125,8 +125,8 @@ METRICS: dict[str, Quantity] = {
         "",
         "higher",
         1 - 2**-5,
-        "Share of real pictures with a generated one nearer than their fifth nearest real one: is everything in the data"
-        " also generated? Real pictures score about 0.97.",
+        "Share of real pictures with a generated one nearer than their fifth nearest real one: is everything in the"
+        " data also generated? Real pictures score about 0.97.",
         least=0.0,
         most=1.0,
     ),
@@ -306,9 +306,7 @@ METRICS: dict[str, Quantity] = {
         "DCI informativeness", "", "higher", 1.0, "Accuracy of predicting the factors from the code."
     ),
     "sap": Quantity("SAP", "", "higher", 1.0, "Gap of the two latents that predict a factor best alone."),
-    "info_m": Quantity(
-        "InfoM", "", "higher", 1.0, "Modularity by mutual information: each latent serves one factor."
-    ),
+    "info_m": Quantity("InfoM", "", "higher", 1.0, "Modularity by mutual information: each latent serves one factor."),
     "info_e": Quantity(
         "InfoE", "", "higher", 1.0, "Explicitness: how well a linear model reads the factors from the code."
     ),

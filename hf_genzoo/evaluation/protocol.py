@@ -60,10 +60,10 @@ def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
     Raises:
         ValueError: as `evaluate`.
     """
-    state = process_state(args)
-    subject = open_subject(model, revision=args.revision, device=state.device)
+    state, device = process_state(args)
+    subject = open_subject(model, revision=args.revision, device=device)
     with state.main_process_first():  # the others find prepared data and trained extractors in the cache
-        yardstick = make_yardstick(args, state.device, chosen_by=((subject.training or {}).get("best") or {}))
+        yardstick = make_yardstick(args, device, chosen_by=((subject.training or {}).get("best") or {}))
     sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.seed)
     source = subject.source(sampling, yardstick.reference)
     store = Store(cache_root(args.data_cache_dir), source, args.batch_size, state.process_index, state.num_processes)
@@ -80,10 +80,11 @@ def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
     return results
 
 
-def process_state(args: MeasureArgs) -> PartialState:
-    """Devices and processes, as `accelerate launch` gives them."""
+def process_state(args: MeasureArgs) -> tuple[PartialState, torch.device]:
+    """Processes as `accelerate launch` gives them, and this one's device."""
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
-    return PartialState(cpu=args.use_cpu or not has_gpu)
+    state = PartialState(cpu=args.use_cpu or not has_gpu)
+    return state, torch.device(state.device or "cpu")
 
 
 def recorded_flags(cls: type[A], *models: str | Path, revision: str | None = None) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class RealSplit:
             digest(self.key, rows.tolist()),
             np.asarray(self.values[rows]),
             None if self.labels is None else self.labels[rows],
-            None if self.captions is None else [self.captions[row] for row in rows],
+            None if self.captions is None else [str(self.captions[row]) for row in rows],
         )
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DDIMPipeline, DDPMPipeline, DiffusionPipeline
 from numpy.typing import NDArray
 
 from hf_genzoo.data.decode import CorruptImageError, decode_whole
 from hf_genzoo.data.fingerprint import digest
+from hf_genzoo.pipelines.ddpm import DenoisingDiffusionPipeline
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -151,11 +152,11 @@ class PipelineSource(Source):
         sampling: Sampling,
         conditions: Conditions,
     ) -> None:
+        if sampling.scheduler is not None:
+            pipeline = with_scheduler(pipeline, sampling.scheduler)
         self.name, self.pipeline, self.sampling, self.conditions = name, pipeline, sampling, conditions
         self._takes = inspect.signature(type(pipeline).__call__).parameters
         self._check()
-        if sampling.scheduler is not None:
-            pipeline.scheduler = scheduler_class(sampling.scheduler).from_config(pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         asked = [None if v is None else digest([str(x) for x in v]) for v in (self._labels, self._captions)]
         code = inspect.getsource(inspect.getmodule(type(pipeline)) or type(pipeline))
@@ -198,8 +199,6 @@ class PipelineSource(Source):
         asked = set(self.sampling.call)
         if unknown := sorted(asked - set(self._takes)):
             raise SampleError(f"{name} has no {' and no '.join(unknown)}: leave that out")
-        if self.sampling.scheduler is not None and getattr(self.pipeline, "scheduler", None) is None:
-            raise SampleError(f"{name} has no scheduler to replace by {self.sampling.scheduler}")
         if "generator" not in self._takes:
             raise SampleError(f"{name} takes no generator, so its samples cannot be repeated")
         needed = [
@@ -227,7 +226,7 @@ class PipelineSource(Source):
         """Caption that each sample is asked to show, or None."""
         if self._captions is None:
             return None
-        return [self._captions[i] for i in self.conditions.choose(numbers, self.sampling.seed)]
+        return [str(self._captions[i]) for i in self.conditions.choose(numbers, self.sampling.seed)]
 
     def draw(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """See `Source.draw`."""
@@ -266,6 +265,26 @@ def _measurable(output: Any, name: str) -> NDArray[Any]:
         shape = tuple(array.shape)
         raise SampleError(f"{name} gave samples of shape {shape}: pictures (N, H, W, 1 or 3) and points are measured")
     return np.ascontiguousarray((array * 255).round().clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
+
+
+def with_scheduler(pipeline: DiffusionPipeline, name: str) -> DiffusionPipeline:
+    """The pipeline with another scheduler.
+
+    diffusers' pipelines of DDPM and DDIM hand their steps arguments that other schedulers do not take; ours, of the
+    same network, takes any.
+
+    Raises:
+        SampleError: if it has none to replace.
+        ValueError: if diffusers has no such scheduler.
+    """
+    old = getattr(pipeline, "scheduler", None)
+    if old is None:
+        raise SampleError(f"{type(pipeline).__name__} has no scheduler to replace by {name}")
+    new = scheduler_class(name).from_config(old.config)
+    if type(pipeline) in (DDPMPipeline, DDIMPipeline):
+        return DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=new)
+    pipeline.scheduler = new
+    return pipeline
 
 
 def scheduler_class(name: str) -> Any:

@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 from hf_genzoo.data.fingerprint import digest
 from hf_genzoo.evaluation import baselines, scores
 from hf_genzoo.evaluation.extractors import Extractor, Features, get_extractor
+from hf_genzoo.evaluation.extras import require
 from hf_genzoo.evaluation.feature_cache import cached_features
 from hf_genzoo.evaluation.measurement import Measurement
-from hf_genzoo.evaluation.metrics import MIXTURE
 from hf_genzoo.evaluation.memorisation import CopyReport, copy_report
+from hf_genzoo.evaluation.metrics import MIXTURE
 from hf_genzoo.evaluation.point_scores import point_metrics
 from hf_genzoo.evaluation.reference import Reference
 from hf_genzoo.evaluation.resize import resize, with_channels
@@ -103,6 +104,7 @@ class Yardstick:
         cache_dir: Path,
         device: torch.device | str = "cpu",
     ) -> None:
+        require("scipy", "sklearn")
         self.reference, self._cache_dir, self._device = reference, cache_dir, device
         self.num_samples = min(LARGEST_DEFAULT, reference.largest_count) if num_samples is None else num_samples
         if not 2 <= self.num_samples <= reference.largest_count:
@@ -233,8 +235,10 @@ class Yardstick:
         os.replace(aside, path)  # after the grid: where there are scores, there is a grid
         return Kept(found, grid)
 
-    def distances(self, samples: NDArray[np.uint8]) -> list[Measurement]:
+    def distances(self, samples: NDArray[Any]) -> list[Measurement]:
         """The distribution metrics of the headline extractor alone, and nothing kept: for looks during a training."""
+        if self.reference.law is not None:
+            return point_metrics(samples, self.held_out.values, self.reference.law)
         extractor = self.extractors[0]
         fake = extractor(self.fitting(samples), progress=False)
         return scores.distribution_metrics(fake, *self._real(extractor))

@@ -20,7 +20,6 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from hf_genzoo.families import FAMILIES, get_family
 from hf_genzoo.hub.card import render_card
-from hf_genzoo.hub.measured import RESULTS, read_results
 from hf_genzoo.hub.code_files import CodeFile, code_file, is_stock, unwrap
 from hf_genzoo.hub.layout import (
     CARD,
@@ -33,6 +32,7 @@ from hf_genzoo.hub.layout import (
     read_index,
     split_pipeline_stem,
 )
+from hf_genzoo.hub.measured import RESULTS, read_results
 
 _OWED = "owed.json"
 

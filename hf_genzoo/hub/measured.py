@@ -124,6 +124,7 @@ def renew(card: str, section: str, metadata: ModelCardData) -> str:
     """
     renewed, times = _SECTION.subn(lambda _: section, card)
     parsed = ModelCard(renewed if times else f"{card.rstrip()}\n\n{section}\n")
-    parsed.data.eval_results = metadata.eval_results
-    parsed.data.model_name = parsed.data.get("model_name") or metadata.model_name
+    data: Any = parsed.data
+    data.eval_results = metadata.eval_results
+    data.model_name = data.get("model_name") or metadata.model_name
     return str(parsed)

@@ -76,7 +76,10 @@ class Selection:
         found = {m.name: m.value for m in self._yardstick.distances(samples)}
         name = self._args.metric_for_best_model
         if name not in found:
-            raise ValueError(f"--metric_for_best_model {name} cannot be had of {len(samples)} samples: take more")
+            known = ", ".join(found)
+            raise ValueError(
+                f"--metric_for_best_model {name} cannot be had of {len(samples)} samples; there are {known}"
+            )
         if self.best is None or self._sign * found[name] < self._sign * self.best["value"]:
             self._keep(export(), step, found[name])
         return found
