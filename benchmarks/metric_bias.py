@@ -160,7 +160,7 @@ def table(cells: list[dict]) -> str:
         for name in cells[0]["metrics"][extractor]:
             read = _reader(cells, extractor, name)
             over_n = [float(np.mean(read(n, FLAT_LADDER, followed))) for n in sizes]
-            change = abs(over_n[-1] / over_n[0] - 1) if over_n[0] > 0 else float("inf")
+            change = abs(over_n[-1] / over_n[0] - 1) if over_n[0] > 0 else None  # unbiased ones may be negative
             taus = [_tau(read, kind, METRICS[name].better) for kind in SHARES]
             rows.append((extractor, name, over_n, change, taus))
     rows.sort(key=lambda row: -np.mean(row[4]))
@@ -176,8 +176,12 @@ def table(cells: list[dict]) -> str:
     for extractor, name, over_n, change, taus in rows:
         values = [f"{value:.3g}" for value in over_n]
         ranks = [f"{tau:.2f}" for tau in (*taus, float(np.mean(taus)))]
-        lines.append("| " + " | ".join([METRICS[name].title, extractor, *values, f"{change:.0%}", *ranks]) + " |")
+        lines.append("| " + " | ".join([METRICS[name].title, extractor, *values, _percent(change), *ranks]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _percent(change: float | None) -> str:
+    return "-" if change is None else f"{change:.0%}"
 
 
 def _reader(cells: list[dict], extractor: str, name: str) -> Callable[[int, str, float], list[float]]:

@@ -35,13 +35,13 @@ RESULTS = {
         "num_samples": 1000,
         "seed": 3,
         "resizer": "pillow-bicubic",
-        "headline": {"name": "frechet_ratio", "extractor": "pca"},
+        "headline": {"name": "coverage", "extractor": "pca"},
         "extractors": [{"name": "pca", "hash": "ab12", "dim": 64}],
         "sampling": {"scheduler": "DDIMScheduler", "guidance_scale": None},
     },
     "speed": None,
     "versions": {"torch": "2.9.1"},
-    "metrics": [METRIC],
+    "metrics": [METRIC, {**METRIC, "name": "coverage", "value": 0.625, "interval": None}],
     "verdicts": ["distinguishable: yes"],
     "calibration": [{"name": "real training data", "metrics": [{**METRIC, "value": 1.25, "interval": None}]}],
     "remarks": ["This model loses."],
@@ -110,11 +110,12 @@ def test_results_come_from_the_file_and_parse_back(folder: Path) -> None:
     (folder / "results.json").write_text(results(), encoding="utf-8")
     card = render_card(folder, family="vae", training=training())
     assert "| Frechet ratio | 23.46 (22.1 to 24.9) |" in card
-    assert "| real training data | 1.25 |" in card
+    assert "| real training data | - | 1.25 |" in card
     for text in ("1,000 generated samples", "scheduler `DDIMScheduler`", "> This model loses.", "hash `ab12`"):
         assert text in card, text
     assert "guidance_scale" not in card  # it was not set
-    (result,) = ModelCard(card).data.eval_results or []
+    assert "**Coverage 0.625**" in card
+    result, _ = ModelCard(card).data.eval_results or []
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("frechet_ratio", 23.4567, "validation")
     assert result.metric_args["interval"] == [22.1, 24.9]
     assert result.metric_args["seed"] == 3

@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 
 from hf_genzoo.data import Gaussians2D, image_dataset
 from hf_genzoo.evaluation.classifier import classify, train_classifier
+from hf_genzoo.evaluation.extractors import Features
 from hf_genzoo.evaluation.points import mode_report, wasserstein
+from hf_genzoo.evaluation.scores import distribution_metrics, two_sample_tests
 from hf_genzoo.hub import load
 from hf_genzoo.training.run import Run
 from hf_genzoo.training_scripts import train_ddpm, train_vae, train_wgan_gp
@@ -89,3 +91,21 @@ def test_ddpm_small_draws_the_digits_it_is_asked_for(tmp_path: Path) -> None:
     assert recognised >= 0.8
     assert drawn.mean() == pytest.approx(ink, rel=0.15)
     assert minutes <= 8
+
+
+def test_all_metrics_of_5000_against_5000_pictures_take_less_than_90_seconds() -> None:
+    """Once features exist, by one extractor of 128 dimensions, on two cores."""
+    rng = np.random.default_rng(0)
+
+    def features() -> Features:
+        return Features(rng.standard_normal((5000, 128)).astype(np.float32), rng.dirichlet(np.ones(10), 5000))
+
+    real, fake, *train = (features() for _ in range(7))
+    started = time.monotonic()
+    found = distribution_metrics(fake, real, train)
+    verdicts = two_sample_tests(fake, real)
+    seconds = time.monotonic() - started
+    print(f"\n{len(found)} metrics with intervals and {len(verdicts)} tests of 5,000 against 5,000: {seconds:.1f} s")
+    assert len(found) == 12
+    assert all(m.interval is not None for m in found)
+    assert seconds < 90

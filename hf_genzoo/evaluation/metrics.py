@@ -6,8 +6,13 @@ Nothing heavy is imported here.
 from dataclasses import dataclass
 from typing import Literal
 
-HEADLINE = "frechet_ratio"
-HEADLINE_COVERAGE = "coverage"
+HEADLINE = COVERAGE = "coverage"
+"""The one number of a model. Of all metrics it is the one that both stays the same as samples are added and puts known
+generators into their order (benchmarks/README.md, "Which metric to trust")."""
+
+QUALITY = "frechet_ratio"
+"""The axis of quality where models are compared, which is at equal numbers of samples only: it orders them nearly as
+well, and tells apart what coverage has no room for."""
 MIXTURE = "PCA + mixture"
 """Name of the calibration row that every trained model has to beat."""
 
@@ -51,7 +56,8 @@ METRICS: dict[str, Quantity] = {
         "lower",
         1.0,
         "Frechet distance of the samples over that of as many real training pictures, both to the same held-out"
-        " pictures: 1 means that this distance cannot tell them apart at this number of samples.",
+        " pictures: 1 means that this distance cannot tell them apart at this number of samples. It grows with the"
+        " number, so compare it at equal numbers only.",
         log=True,
         least=0.0,
     ),

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation import task_scores
 from hf_genzoo.evaluation.args import EvaluateArgs, MeasureArgs
-from hf_genzoo.evaluation.metrics import HEADLINE, MIXTURE
+from hf_genzoo.evaluation.metrics import HEADLINE, MIXTURE, QUALITY
 from hf_genzoo.evaluation.reference import found_class_column, load_reference
 from hf_genzoo.evaluation.resize import RESIZER
 from hf_genzoo.evaluation.sample_store import Samples, Store
@@ -207,8 +207,8 @@ def remarks(
                 f"No Frechet distance with {extractor.name}: {yardstick.num_samples} samples for {extractor.dim} "
                 f"dimensions leave the covariance singular. Take more than {extractor.dim}, or a smaller extractor."
             )
-    ours = found.get(HEADLINE, headline)
-    mixture = next((row.get(HEADLINE, headline) for row in calibration if row.name == MIXTURE), None)
+    ours = found.get(QUALITY, headline)
+    mixture = next((row.get(QUALITY, headline) for row in calibration if row.name == MIXTURE), None)
     if ours and mixture and ours.value >= mixture.value:
         clearly = ours.interval and mixture.interval and ours.interval[0] > mixture.interval[1]
         said.append(

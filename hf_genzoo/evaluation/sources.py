@@ -185,7 +185,7 @@ class PipelineSource(Source):
             for name in ("num_inference_steps", "guidance_scale")
             if name in self._takes
         }
-        asked = "captions of the held-out split" if self._captions is not None else "nothing"
+        asked = None if self._captions is None else "captions of the held-out split"
         return {
             "pipeline": type(self.pipeline).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,

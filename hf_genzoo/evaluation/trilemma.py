@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal
 
-from hf_genzoo.evaluation.metrics import HEADLINE, HEADLINE_COVERAGE, METRICS, MIXTURE, Quantity
+from hf_genzoo.evaluation.metrics import COVERAGE, METRICS, MIXTURE, QUALITY, Quantity
 
 Axis = Literal["quality", "coverage", "speed"]
 
@@ -198,8 +198,8 @@ class Comparison:
     versions: dict[str, str]
     rows: tuple[Row, ...]
     sampling: dict[str, str] = field(default_factory=dict)
-    headline: str = HEADLINE
-    headline_coverage: str = HEADLINE_COVERAGE
+    headline: str = QUALITY
+    headline_coverage: str = COVERAGE
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]

@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_genzoo.evaluation.metrics import HEADLINE_COVERAGE, METRICS
+from hf_genzoo.evaluation.metrics import METRICS, QUALITY
 
 RESULTS = "results.json"
 FORMAT = 1
@@ -22,10 +22,10 @@ END = "<!-- end of what was measured -->"
 _CONDITIONS = ("interval", "num_samples", "seed", "extractor", "extractor_hash")
 _SECTION = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 _CALIBRATED = (
+    "coverage",
     "frechet_ratio",
     "kernel_distance",
     "precision",
-    "coverage",
     "classifier_test_accuracy",
     "nearest_ratio",
 )
@@ -100,7 +100,8 @@ def tables(results: Mapping[str, Any]) -> dict[str, Any]:
             (row["name"], [_find(row["metrics"], n, _home(n, headline)) for n in columns]) for row in compared
         ],
         "headline": _find(rows, headline["name"], headline["extractor"]),
-        "coverage": _find(rows, HEADLINE_COVERAGE, headline["extractor"]),
+        "real": _find(results["calibration"][0]["metrics"], headline["name"], headline["extractor"]),
+        "quality": _find(rows, QUALITY, headline["extractor"]),
         "meanings": [METRICS[name] for name in dict.fromkeys(row["name"] for row in rows)],
     }
 

@@ -490,7 +490,7 @@ class Run:
     def _finish(self) -> None:
         with self.averaged() as nets:
             if self.is_main:
-                pipeline = self._export(nets) if self._selection is None else self._selection.load()
+                pipeline = self._export(nets) if self._selection is None else self._selection.load().to(self.device)
                 self._draw_grid(pipeline, self.output_dir / "samples.png")
                 best = {} if self._selection is None else {"best": self._selection.best}
                 record.finish(self.output_dir, pipeline, self.args, self._facts() | best)
