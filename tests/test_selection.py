@@ -70,6 +70,14 @@ def test_a_killed_run_chooses_the_same_weights(trained: Path, tmp_path: Path) ->
     assert model_hash(tmp_path / "vae") == model_hash(trained)
 
 
+def test_two_processes_choose_together_and_report(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "max_train_steps": 6, "output_dir": str(tmp_path / "vae")}
+    jobs.Job(jobs.train, "vae", settings, log=tmp_path / "log", ranks=2).succeed()
+    assert sorted(evaluations(tmp_path / "vae")) == [3, 6]
+    results = json.loads((tmp_path / "vae" / "results.json").read_text())
+    assert results["model"]["hash"] == model_hash(tmp_path / "vae" / "best")
+
+
 def test_models_with_classes_are_evaluated_as_their_grids_are_drawn(tmp_path: Path) -> None:
     tiny = {
         **train_ddpm.TINY,

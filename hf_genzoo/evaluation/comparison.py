@@ -17,13 +17,14 @@ from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation.args import CompareArgs
 from hf_genzoo.evaluation.extras import require
 from hf_genzoo.evaluation.measurement import Measurement
-from hf_genzoo.evaluation.protocol import make_yardstick, process_state, recorded_flags, versions
+from hf_genzoo.evaluation.protocol import PACKAGES, make_yardstick, process_state, recorded_flags
 from hf_genzoo.evaluation.sample_store import Store, machine, time_in_turn
 from hf_genzoo.evaluation.sources import PipelineSource, Sampling
 from hf_genzoo.evaluation.subject import Subject, open_subject
 from hf_genzoo.evaluation.trilemma import Comparison, Measured, Row
 from hf_genzoo.evaluation.trilemma_page import write_report
 from hf_genzoo.evaluation.yardstick import Kept, Yardstick
+from hf_genzoo.versions import installed_versions
 
 
 def compare(*models: str | Path, **settings: Any) -> Path:
@@ -95,7 +96,7 @@ def run(models: Sequence[str | Path], args: CompareArgs) -> Comparison | None:
         seeds=tuple(args.seeds),
         extractors=tuple(extractor.name for extractor in yardstick.extractors),
         device=machine(device),
-        versions=versions(),
+        versions=installed_versions(PACKAGES),
         sampling={names[s.name]: _in_words(s, yardstick) for s in subjects},
         rows=tuple(rows),
     )

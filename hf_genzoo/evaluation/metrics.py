@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 HEADLINE = COVERAGE = "coverage"
-"""The one number of a model. Of all metrics it is the one that both stays the same as samples are added and puts known
-generators into their order (benchmarks/README.md, "Which metric to trust")."""
+"""The one number of a model: in the features of a classifier or of random convolutions it stays the same as samples
+are added, and puts known generators into their order (benchmarks/README.md, "Which metric to trust")."""
 
 QUALITY = "frechet_ratio"
 """The axis of quality where models are compared, which is at equal numbers of samples only: it orders them nearly as

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,10 +26,11 @@ from hf_genzoo.evaluation.sample_store import Samples, Store
 from hf_genzoo.evaluation.sources import PipelineSource, Sampling, Source
 from hf_genzoo.evaluation.subject import Subject, default_shape, open_subject, read_training, recorded_data_flags
 from hf_genzoo.evaluation.yardstick import Scores, Yardstick, default_extractors
-from hf_genzoo.hub.card import RESULTS, update_card
+from hf_genzoo.hub.card import update_card
+from hf_genzoo.hub.measured import FORMAT, RESULTS
+from hf_genzoo.versions import installed_versions
 
-FORMAT = 1
-_PACKAGES = ("hf_genzoo", "torch", "diffusers", "transformers", "numpy", "scipy", "scikit-learn", "pillow")
+PACKAGES = ("hf_genzoo", "torch", "diffusers", "transformers", "numpy", "scipy", "scikit-learn", "pillow")
 
 A = TypeVar("A", bound=MeasureArgs)
 
@@ -179,7 +179,7 @@ def describe(
         },
         "speed": None if speed is None else {**asdict(speed), "network_evaluations": speed.network_evaluations},
         "training": budget(training),
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
         "metrics": [
             {**m.to_json(), "extractor_hash": hashes.get(m.extractor or ""), **shared} for m in found.measurements
         ],
@@ -229,17 +229,6 @@ def budget(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if training is None:
         return None
     return {name: training[name] for name in ("steps", "images_seen", "seconds", "device", "num_processes")}
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:

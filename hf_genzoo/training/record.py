@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from hf_genzoo.data import Data
 from hf_genzoo.training.args import TrainingArgs
+from hf_genzoo.versions import installed_versions
 
 RECORD = "training.json"
 BEST = "best"  # folder of the best weights so far, where a run evaluates itself
@@ -63,7 +63,7 @@ def describe(
             "num_samples": data.num_samples,
         },
         "parameters": {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **installed_versions(_PACKAGES)},
         "git_revision": _git_revision(),
     }
 
@@ -128,16 +128,6 @@ def plain(args: TrainingArgs) -> dict[str, Any]:
 def flat(args: TrainingArgs) -> dict[str, Any]:
     """Arguments as trackers take them: numbers and words only."""
     return {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.public_dict().items()}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _git_revision() -> str | None:

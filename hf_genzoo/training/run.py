@@ -495,11 +495,11 @@ class Run:
                 best = {} if self._selection is None else {"best": self._selection.best}
                 record.finish(self.output_dir, pipeline, self.args, self._facts() | best)
         self._accelerator.wait_for_everyone()
-        self._accelerator.end_training()
         if self._selection is not None:
             report(self.output_dir, self.args)
         if self.is_main:
             record.push(self.output_dir, self.args)
+        self._accelerator.end_training()  # leaves the group of processes: nothing is shared after it
 
 
 def _summary(entry: Mapping[str, float]) -> str:
