@@ -20,7 +20,9 @@ from hf_genzoo.cli import main
 from hf_genzoo.data import DataArgs, image_dataset
 from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation import task_scores
+from hf_genzoo.evaluation.args import EvaluateArgs
 from hf_genzoo.evaluation.pictures import mean_squared_error
+from hf_genzoo.evaluation.protocol import recorded_flags
 from hf_genzoo.evaluation.reference import load_reference
 from hf_genzoo.evaluation.sources import Conditions, PipelineSource, Sampling
 from hf_genzoo.evaluation.yardstick import COPIER, MIXTURE, REAL, Yardstick
@@ -280,6 +282,19 @@ def test_the_command_line_prints_the_numbers_and_takes_recorded_flags(
     results = json.loads((folder / "results.json").read_text())
     assert results["training"]["images_seen"] == 12
     assert results["data"]["shape"] == [1, 8, 8]
+
+
+def test_other_data_than_the_model_s_bring_their_own_columns(tmp_path: Path) -> None:
+    folder = export(tiny_vae(), tmp_path / "vae")
+    args = {"train_data_dir": "mine/", "class_column": "animal", "dataset_split": "all", "resolution": 8}
+    (folder / "training.json").write_text(json.dumps({"args": args, "sampling": {"num_inference_steps": 7}}))
+    same = recorded_flags(EvaluateArgs, [folder], {"train_data_dir": "mine/"})
+    assert same == {"class_column": "animal", "dataset_split": "all", "resolution": 8, "num_channels": 1} | {
+        "num_inference_steps": 7
+    }
+    other = recorded_flags(EvaluateArgs, [folder], {"dataset_name": "digits", "num_channels": 3})
+    assert other == {"resolution": 8, "num_inference_steps": 7}
+    assert recorded_flags(EvaluateArgs, [folder], {})["train_data_dir"] == "mine/"
 
 
 # Text

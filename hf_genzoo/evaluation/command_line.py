@@ -30,9 +30,7 @@ def evaluate(words: Sequence[str]) -> int:
     parser = _parser("genzoo evaluate", EvaluateArgs, _EVALUATE, _EVALUATE_EXAMPLES)
     parser.add_argument("model", help="exported folder, repository on the Hub (ours or any), or folder of pictures")
     typed = parser.parse_args(list(words))
-    recorded = protocol.recorded_flags(EvaluateArgs, typed.model, revision=typed.revision)
-    args = _with_defaults(parser, EvaluateArgs, words, recorded)
-    results = protocol.run(typed.model, args)
+    results = protocol.run(typed.model, _flags(parser, EvaluateArgs, words, [typed.model], typed.revision))
     if results is not None:
         print(summary(results))
     return 0
@@ -53,7 +51,7 @@ def compare(words: Sequence[str]) -> int:
     parser = _parser("genzoo compare", CompareArgs, _COMPARE, _COMPARE_EXAMPLES)
     parser.add_argument("models", nargs="+", help="exported folders, repositories on the Hub, folders of pictures")
     typed = parser.parse_args(list(words))
-    args = _with_defaults(parser, CompareArgs, words, protocol.recorded_flags(CompareArgs, *typed.models))
+    args = _flags(parser, CompareArgs, words, typed.models)
     found = comparison.run(typed.models, args)
     if found is not None:
         print((Path(args.output_dir) / "comparison.md").read_text(encoding="utf-8"))
@@ -76,25 +74,16 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
     """Defaults behind every flag, line breaks of the description and the examples kept."""
 
 
-def _with_defaults(parser: HfArgumentParser, cls: type[A], words: Sequence[str], defaults: Mapping[str, Any]) -> A:
+def _flags(
+    parser: HfArgumentParser, cls: type[A], words: Sequence[str], models: Sequence[str], revision: str | None = None
+) -> A:
     """The flags as `cls`; where they were not typed, what the models recorded comes before plain defaults."""
-    given = _given(parser, words)
-    defaults = dict(defaults)
-    if given & {"dataset_name", "train_data_dir"}:  # other data than the models': its columns and splits are its own
-        shape = {"resolution", "num_channels", "scheduler", "num_inference_steps", "guidance_scale"}
-        same = {"class_column", "image_column", "caption_column", "dataset_config_name", "dataset_split"}
-        named = defaults.get("dataset_name") or defaults.get("train_data_dir")
-        keeps = shape | (same if named in words else set())
-        defaults = {name: value for name, value in defaults.items() if name in keeps}
-    parser.set_defaults(**defaults)
+    typed = vars(parser.parse_args(list(words)))
+    flags = {word.split("=")[0] for word in words if word.startswith("--")}
+    given = {action.dest: typed[action.dest] for action in parser._actions if flags & set(action.option_strings)}
+    parser.set_defaults(**protocol.recorded_flags(cls, models, given, revision))
     namespace = vars(parser.parse_args(list(words)))
     return cls(**{name: namespace[name] for name in cls.__dataclass_fields__})
-
-
-def _given(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
-    """Names of the flags that were typed."""
-    flags = {word.split("=")[0] for word in words if word.startswith("--")}
-    return {action.dest for action in parser._actions if flags & set(action.option_strings)}
 
 
 def summary(results: Mapping[str, Any]) -> str:

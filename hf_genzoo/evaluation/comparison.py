@@ -43,7 +43,7 @@ def compare(*models: str | Path, **settings: Any) -> Path:
     known = {field.name for field in fields(CompareArgs)}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"compare has no setting {', '.join(unknown)}; see `genzoo compare --help`")
-    args = CompareArgs(**{**recorded_flags(CompareArgs, *models), **settings})
+    args = CompareArgs(**recorded_flags(CompareArgs, models, settings), **settings)
     run(models, args)
     return Path(args.output_dir)
 

@@ -7,7 +7,7 @@ Every number that a card states is written here, and nowhere else.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,9 @@ from hf_genzoo.versions import installed_versions
 
 PACKAGES = ("hf_genzoo", "torch", "diffusers", "transformers", "numpy", "scipy", "scikit-learn", "pillow")
 
+_DATA = ("dataset_name", "train_data_dir")
+_OF_THE_MODEL = ("resolution", "num_channels", "scheduler", "num_inference_steps", "guidance_scale")
+
 A = TypeVar("A", bound=MeasureArgs)
 
 
@@ -51,7 +54,7 @@ def evaluate(model: str | Path, **settings: Any) -> dict[str, Any] | None:
     known = {field.name for field in fields(EvaluateArgs)}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"evaluate has no setting {', '.join(unknown)}; see `genzoo evaluate --help`")
-    return run(model, EvaluateArgs(**{**recorded_flags(EvaluateArgs, model), **settings}))
+    return run(model, EvaluateArgs(**recorded_flags(EvaluateArgs, [model], settings), **settings))
 
 
 def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
@@ -87,10 +90,17 @@ def process_state(args: MeasureArgs) -> tuple[PartialState, torch.device]:
     return state, torch.device(state.device or "cpu")
 
 
-def recorded_flags(cls: type[A], *models: str | Path, revision: str | None = None) -> dict[str, Any]:
+def recorded_flags(
+    cls: type[A], models: Sequence[str | Path], given: Mapping[str, Any], revision: str | None = None
+) -> dict[str, Any]:
     """Defaults for the flags: the data that models learnt, how their grids are drawn, the size of their pictures.
 
-    Of several models, each flag is that of the first one that recorded it.
+    Args:
+        cls: Which flags there are.
+        models: Of several, each flag is that of the first one that recorded it.
+        given: Flags that the user set, which need no default. Where they name other data than the models', its columns
+            and splits are its own, and of the recorded flags only shape and sampling are left.
+        revision: Of a model on the Hub.
     """
     known = {field.name for field in fields(cls)}
     found: dict[str, Any] = {}
@@ -102,7 +112,11 @@ def recorded_flags(cls: type[A], *models: str | Path, revision: str | None = Non
             **((training or {}).get("sampling") or {}),
         }
         found |= {name: value for name, value in recorded.items() if name in known and name not in found}
-    return found
+    if data := {given[name] for name in _DATA if given.get(name) is not None}:
+        learnt = {found.pop(name) for name in _DATA if name in found}
+        if not data & learnt:
+            found = {name: value for name, value in found.items() if name in _OF_THE_MODEL}
+    return {name: value for name, value in found.items() if name not in given}
 
 
 def make_yardstick(

@@ -115,8 +115,8 @@ def report(output_dir: Path, args: TrainingArgs) -> None:
     from hf_genzoo.evaluation.args import EvaluateArgs
     from hf_genzoo.evaluation.command_line import summary
 
-    recorded = protocol.recorded_flags(EvaluateArgs, output_dir)
-    flags = {**recorded, "data_cache_dir": args.data_cache_dir, "use_cpu": args.use_cpu}
-    results = protocol.run(output_dir, EvaluateArgs(**flags))
+    given = {"data_cache_dir": args.data_cache_dir, "use_cpu": args.use_cpu}
+    flags = EvaluateArgs(**protocol.recorded_flags(EvaluateArgs, [output_dir], given), **given)
+    results = protocol.run(output_dir, flags)
     if results is not None:
         print(summary(results))
