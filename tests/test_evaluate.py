@@ -21,6 +21,7 @@ from hf_genzoo.data import DataArgs, image_dataset
 from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation import task_scores
 from hf_genzoo.evaluation.args import EvaluateArgs
+from hf_genzoo.evaluation.extras import require
 from hf_genzoo.evaluation.pictures import mean_squared_error
 from hf_genzoo.evaluation.protocol import recorded_flags
 from hf_genzoo.evaluation.reference import load_reference
@@ -333,3 +334,8 @@ def test_a_copy_of_the_folder_has_the_same_hash(measured: tuple[Path, dict[str, 
     again = hf_genzoo.evaluate(tmp_path / "copy", **QUICK)
     assert again["model"]["hash"] == measured[1]["model"]["hash"]
     assert numbers(again) == numbers(measured[1])
+
+
+def test_missing_packages_are_named_before_any_work() -> None:
+    with pytest.raises(ValueError, match=r'needs nonesuch: pip install "hf_genzoo\[evaluation\]"'):
+        require("json", "nonesuch")

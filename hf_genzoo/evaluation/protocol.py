@@ -54,7 +54,8 @@ def evaluate(model: str | Path, **settings: Any) -> dict[str, Any] | None:
     known = {field.name for field in fields(EvaluateArgs)}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"evaluate has no setting {', '.join(unknown)}; see `genzoo evaluate --help`")
-    return run(model, EvaluateArgs(**recorded_flags(EvaluateArgs, [model], settings), **settings))
+    recorded = recorded_flags(EvaluateArgs, [model], settings, settings.get("revision"))
+    return run(model, EvaluateArgs(**recorded, **settings))
 
 
 def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
@@ -107,7 +108,7 @@ def recorded_flags(
     for model in models:
         training = read_training(model, revision)
         recorded = {
-            **default_shape(model),
+            **default_shape(model, revision),
             **recorded_data_flags(training),
             **((training or {}).get("sampling") or {}),
         }
