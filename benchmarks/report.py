@@ -3,7 +3,7 @@
     python -m benchmarks                                   # measures, outputs/benchmarks.json
     python -m benchmarks.quality --dataset path/to/mnist   # trains, outputs/bench-quality/
     python -m benchmarks.metric_bias --dataset path/to/mnist   # outputs/bench-metric-bias/
-    python -m benchmarks.trilemma --minutes 4              # trains and compares, outputs/bench-trilemma/
+    python -m benchmarks.trilemma --minutes 3              # trains and compares, outputs/bench-trilemma/
     python -m benchmarks.report                            # all into README.md, pictures into figures/
 
 Text between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a measurement that was not made leaves its

@@ -1,6 +1,6 @@
 """Quality, coverage and speed of the families' SMALL presets, trained on `digits` for equal minutes on this machine.
 
-    python -m benchmarks.trilemma --minutes 4 --output_dir outputs/bench-trilemma
+    python -m benchmarks.trilemma --minutes 3 --output_dir outputs/bench-trilemma
 
 A family that is trained already is not trained again: delete its folder to repeat it.
 """
@@ -29,7 +29,7 @@ def run(minutes: float, output_dir: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=4, help="Training time of a family on two cores.")
+    parser.add_argument("--minutes", type=float, default=3, help="Training time of a family on two cores.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/bench-trilemma"), help="Models and report.")
     args = parser.parse_args()
     run(args.minutes, args.output_dir)
