@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hf_genzoo import atomic
 from hf_genzoo.evaluation import trilemma_page
 from hf_genzoo.evaluation.trilemma import (
     MIXTURE,
@@ -331,7 +332,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(trilemma_page.os, "replace", fail)
+    monkeypatch.setattr(atomic.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         trilemma_page.write_report(full(), tmp_path, {})
     assert (tmp_path / "comparison.json").read_text() == "old"

@@ -9,7 +9,6 @@ Recipe: AdamW with a one-cycle learning rate (Smith & Topin 2019, https://arxiv.
 rotations, scales and shifts.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from transformers import HfArgumentParser
 import hf_genzoo
 from hf_genzoo.data import DataArgs, MapImages, image_dataset
 from hf_genzoo.evaluation.classifier import accuracy, train_classifier
+from hf_genzoo.flags import HelpFormatter
 from hf_genzoo.training.args import flag
 
 RECORD = "classifier.json"
@@ -151,7 +151,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         epilog=EXAMPLES,
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
     )
     namespace = vars(parser.parse_args(argv))
     try:
@@ -160,10 +160,6 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(f"classifier: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every flag, line breaks of the description and the examples kept."""
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 from datasets import Dataset
 from filelock import FileLock
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data.decode import read_raw
 
 DIGEST_SIZE = 16
@@ -87,7 +88,6 @@ def image_hash(rows: Dataset, column: str, root: Path) -> str:
         if note.exists() and len(text := note.read_text()) == 2 * DIGEST_SIZE:
             return text
         text = _image_hash(rows, column)
-        aside = note.with_suffix(".partial")
-        aside.write_text(text)
-        os.replace(aside, note)
+        with replacing(note) as aside:
+            aside.write_text(text)
     return text

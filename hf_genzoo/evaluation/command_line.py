@@ -1,6 +1,5 @@
 """`genzoo evaluate` and `genzoo compare`: flags in, tables on the terminal out."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ from transformers import HfArgumentParser
 
 from hf_genzoo.evaluation import comparison, protocol
 from hf_genzoo.evaluation.args import CompareArgs, EvaluateArgs, MeasureArgs
+from hf_genzoo.flags import HelpFormatter
 from hf_genzoo.hub.measured import tables
 
 A = TypeVar("A", bound=MeasureArgs)
@@ -66,12 +66,8 @@ def _parser(prog: str, cls: type[A], description: str, examples: str) -> HfArgum
         description=description,
         epilog=examples,
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
     )
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every flag, line breaks of the description and the examples kept."""
 
 
 def _flags(

@@ -7,7 +7,6 @@ and one more model costs one more model.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hf_genzoo.data.fingerprint import cache_root
 from hf_genzoo.evaluation.args import CompareArgs
 from hf_genzoo.evaluation.extras import require
 from hf_genzoo.evaluation.measurement import Measurement
-from hf_genzoo.evaluation.protocol import PACKAGES, make_yardstick, process_state, recorded_flags
+from hf_genzoo.evaluation.protocol import PACKAGES, from_settings, make_yardstick, process_state
 from hf_genzoo.evaluation.sample_store import Store, machine, time_in_turn
 from hf_genzoo.evaluation.sources import PipelineSource, Sampling
 from hf_genzoo.evaluation.subject import Subject, open_subject
@@ -40,10 +39,7 @@ def compare(*models: str | Path, **settings: Any) -> Path:
     Raises:
         ValueError: on an unknown setting, bad data, or a model that cannot be sampled.
     """
-    known = {field.name for field in fields(CompareArgs)}
-    if unknown := sorted(set(settings) - known):
-        raise ValueError(f"compare has no setting {', '.join(unknown)}; see `genzoo compare --help`")
-    args = CompareArgs(**recorded_flags(CompareArgs, models, settings), **settings)
+    args = from_settings(CompareArgs, "compare", models, settings)
     run(models, args)
     return Path(args.output_dir)
 

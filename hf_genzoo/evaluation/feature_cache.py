@@ -1,14 +1,13 @@
 """Features of real pictures, kept: they are the same for every model that is measured on one data set."""
 
 import logging
-import os
 import zipfile
 import zlib
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data.fingerprint import cache_root, digest
 from hf_genzoo.evaluation.extractors import Extractor, Features, Images
 from hf_genzoo.evaluation.resize import RESIZER
@@ -58,14 +57,8 @@ def _read(path: Path, count: int, dim: int) -> Features:
 
 
 def _write(path: Path, features: Features) -> None:
-    """Write aside, under a name of its own, and rename: two processes that took the same features both succeed."""
     arrays = {"values": features.values}
     if features.probabilities is not None:
         arrays["probabilities"] = features.probabilities
-    aside = path.with_name(f"{uuid4().hex}.partial")
-    try:
-        with open(aside, "wb") as file:  # given a name, savez would append .npz to it
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as aside, open(aside, "wb") as file:  # given a name, savez would append .npz to it
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]

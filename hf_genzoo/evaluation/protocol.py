@@ -6,7 +6,6 @@ Every number that a card states is written here, and nowhere else.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -16,7 +15,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data.fingerprint import cache_root
+from hf_genzoo.devices import has_gpu
 from hf_genzoo.evaluation import task_scores
 from hf_genzoo.evaluation.args import EvaluateArgs, MeasureArgs
 from hf_genzoo.evaluation.metrics import HEADLINE, MIXTURE, QUALITY
@@ -51,11 +52,7 @@ def evaluate(model: str | Path, **settings: Any) -> dict[str, Any] | None:
     Raises:
         ValueError: on an unknown setting, bad data, samples that are not finite, or a model that cannot be sampled.
     """
-    known = {field.name for field in fields(EvaluateArgs)}
-    if unknown := sorted(set(settings) - known):
-        raise ValueError(f"evaluate has no setting {', '.join(unknown)}; see `genzoo evaluate --help`")
-    recorded = recorded_flags(EvaluateArgs, [model], settings, settings.get("revision"))
-    return run(model, EvaluateArgs(**recorded, **settings))
+    return run(model, from_settings(EvaluateArgs, "evaluate", [model], settings))
 
 
 def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
@@ -84,10 +81,21 @@ def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
     return results
 
 
+def from_settings(cls: type[A], command: str, models: Sequence[str | Path], settings: Mapping[str, Any]) -> A:
+    """Settings of a Python call as flags, with the defaults of `recorded_flags`.
+
+    Raises:
+        ValueError: on an unknown setting.
+    """
+    known = {field.name for field in fields(cls)}
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(f"{command} has no setting {', '.join(unknown)}; see `genzoo {command} --help`")
+    return cls(**recorded_flags(cls, models, settings, settings.get("revision")), **settings)
+
+
 def process_state(args: MeasureArgs) -> tuple[PartialState, torch.device]:
     """Processes as `accelerate launch` gives them, and this one's device."""
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
-    state = PartialState(cpu=args.use_cpu or not has_gpu)
+    state = PartialState(cpu=args.use_cpu or not has_gpu())
     return state, torch.device(state.device or "cpu")
 
 
@@ -249,8 +257,6 @@ def budget(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def write(results: Mapping[str, Any], folder: Path) -> None:
     """Write results.json at once and, where the folder holds a pipeline, its card."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RESULTS
-    aside = path.with_suffix(f".{os.getpid()}.partial")
-    aside.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(aside, path)
+    with replacing(folder / RESULTS) as aside:
+        aside.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
     update_card(folder)

@@ -5,7 +5,6 @@ Each chunk records the time it took and the evaluations of each network, counted
 """
 
 import json
-import os
 import platform
 import time
 import zipfile
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data.fingerprint import digest
 from hf_genzoo.evaluation.counting import count_evaluations
 from hf_genzoo.evaluation.sources import PipelineSource, SampleError, Source
@@ -109,7 +109,7 @@ class Store:
                     bar.update(len(self._numbers(number, count)))
         wait()
         parts = [self._read(number, count) for number in chunks]
-        if None in [part if part is None else 0 for part in parts]:
+        if any(part is None for part in parts):
             raise SampleError(f"a process that shared the drawing left chunks of {self._folder} out; run it again")
         whole = np.concatenate([values for values, _ in parts])[:count]  # pyright: ignore[reportGeneralTypeIssues]
         speed = self._speed([facts for _, facts in parts])  # pyright: ignore[reportGeneralTypeIssues]
@@ -150,10 +150,8 @@ class Store:
             "batch_size": min(self.batch_size, len(numbers)),
             "where": machine(self._device, self.world_size),
         }
-        aside = self._path(chunk).with_suffix(f".{os.getpid()}.partial")
-        with aside.open("wb") as file:
+        with replacing(self._path(chunk)) as aside, aside.open("wb") as file:
             np.savez(file, values=np.concatenate(parts), facts=json.dumps(facts))
-        os.replace(aside, self._path(chunk))
 
     @property
     def _device(self) -> torch.device:

@@ -8,6 +8,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,13 @@ class PictureFolder(Source):
         if not self._paths:
             raise SampleError(f"{folder} holds neither a pipeline (no model_index.json) nor pictures")
         self.limit = len(self._paths)
-        self._is_grey = all(len(self._read(path)) == 1 for path in self._paths)
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
         self.key = digest("folder", str(folder.resolve()), stats)
+
+    @cached_property
+    def _is_grey(self) -> bool:
+        """Reads the whole folder, so only where pictures are drawn and none of them is kept yet."""
+        return all(len(self._read(path)) == 1 for path in self._paths)
 
     def draw(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """See `Source.draw`."""

@@ -74,7 +74,6 @@ def open_subject(
     if folder is not None and not (folder / INDEX).is_file():
         return Subject(name, folder, None, None, None)
     pipeline = load(name, revision=revision).to(device)
-    pipeline.set_progress_bar_config(disable=True)
     files = fetch_index(name, revision=revision)
     return Subject(name, folder, pipeline, model_hash(files), read_training(name, revision))
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.evaluation.trilemma import Comparison, baseline_warnings, quantity, shown_unit, verdicts
 from hf_genzoo.evaluation.trilemma_figure import COLOURS, MARKERS, draw_figure, shorten
 
@@ -56,12 +56,8 @@ def write_report(comparison: Comparison, folder: str | Path, grids: Mapping[str,
 
 
 def _replace(path: Path, data: bytes) -> Path:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as aside:
         aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

@@ -5,7 +5,6 @@ kept in the cache.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data.fingerprint import digest
 from hf_genzoo.evaluation import baselines, scores
 from hf_genzoo.evaluation.extractors import Extractor, Features, get_extractor
@@ -230,9 +230,8 @@ class Yardstick:
         found = self.score(name, samples, key, own_rows)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(samples).save(grid)
-        aside = path.with_suffix(f".{os.getpid()}.partial")
-        aside.write_text(json.dumps(found.to_json()))
-        os.replace(aside, path)  # after the grid: where there are scores, there is a grid
+        with replacing(path) as aside:  # after the grid: where there are scores, there is a grid
+            aside.write_text(json.dumps(found.to_json()))
         return Kept(found, grid)
 
     def distances(self, samples: NDArray[Any]) -> list[Measurement]:

@@ -19,6 +19,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.families import Family, get_family
 from hf_genzoo.hub.layout import CARD, INDEX, Index, code_files, read_index
 from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_results, renew, tables
@@ -120,9 +121,8 @@ def update_card(folder: Path) -> None:
         head = ModelCardData(library_name="diffusers", pipeline_tag=IMAGE_TASK if is_image else None)
         body = _environment().get_template("_plain.md").render(name=folder.resolve().name, location=str(folder))
         card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n"
-    aside = path.with_suffix(".partial")
-    aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
-    aside.replace(path)
+    with replacing(path) as aside:
+        aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
 
 
 def _measured(results: Mapping[str, Any] | None) -> str:

@@ -16,6 +16,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_genzoo.data import DataArgs
+from hf_genzoo.flags import HelpFormatter
 
 LRScheduler = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 
@@ -172,7 +173,7 @@ def parse_args(
         prog=prog or Path(sys.argv[0]).name,
         description=description,
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
         epilog=(
             f"examples:\n  {command} --preset small --dataset_name digits\n"
             f"  {command} --train_data_dir my_pictures/ --resolution 64 --output_dir outputs/mine\n"
@@ -202,10 +203,6 @@ def parse_args(
         return cls(**namespace)
     except ValueError as error:
         parser.error(str(error))
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every flag, line breaks of the description and the examples kept."""
 
 
 def read_config(path: str | Path, cls: type[TrainingArgs]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType, ProjectConfiguration
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from hf_genzoo.devices import has_gpu
 from hf_genzoo.training.args import TrainingArgs
 
 
@@ -23,7 +24,6 @@ def make_accelerator(args: TrainingArgs) -> Accelerator:
     Raises:
         ValueError: if `--report_to` names a tracker that is not installed or not known, or for DeepSpeed's stage 3.
     """
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     trackers = args.report_to.split(",") if args.report_to else None
     try:
         accelerator = Accelerator(
@@ -31,7 +31,7 @@ def make_accelerator(args: TrainingArgs) -> Accelerator:
             log_with=trackers,  # pyright: ignore[reportArgumentType]
             project_config=ProjectConfiguration(args.output_dir, logging_dir=f"{args.output_dir}/{args.logging_dir}"),
             # Without cpu=True accelerate does not join a gloo group on a machine that has no GPU.
-            cpu=args.use_cpu or not has_gpu,
+            cpu=args.use_cpu or not has_gpu(),
         )
     except (ValueError, ImportError) as error:
         if trackers:

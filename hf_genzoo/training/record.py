@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from hf_genzoo.atomic import replacing
 from hf_genzoo.data import Data
 from hf_genzoo.training.args import TrainingArgs
 from hf_genzoo.versions import installed_versions
@@ -70,10 +71,8 @@ def describe(
 
 def write(output_dir: Path, facts: Mapping[str, Any]) -> None:
     """Write the record, replacing an earlier one at once."""
-    path = output_dir / RECORD
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(facts, indent=1))
-    temporary.replace(path)
+    with replacing(output_dir / RECORD) as aside:
+        aside.write_text(json.dumps(facts, indent=1))
 
 
 def finish(output_dir: Path, pipeline: DiffusionPipeline, args: TrainingArgs, facts: dict[str, Any]) -> None:
