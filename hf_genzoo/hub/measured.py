@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_genzoo.evaluation.metrics import METRICS, QUALITY
+from hf_genzoo.hub.card_data import public_name
 
 RESULTS = "results.json"
 FORMAT = 1
@@ -28,6 +29,10 @@ _CALIBRATED = (
     "precision",
     "classifier_test_accuracy",
     "nearest_ratio",
+    "modes",
+    "high_quality",
+    "reverse_kl",
+    "wasserstein_2",
 )
 
 
@@ -51,13 +56,28 @@ def read_results(folder: Path) -> dict[str, Any] | None:
                 f"{path} has format {results['format']!r}, not {FORMAT}: measure again (genzoo evaluate)"
             )
         for row in results["metrics"]:
-            if not isinstance(row["value"], int | float) or not math.isfinite(row["value"]):
-                raise ResultsError(f"{path}: metric {row['name']!r} was not measured, its value is {row['value']!r}")
-            if row["name"] not in METRICS:
-                raise ResultsError(f"{path}: unknown metric {row['name']!r}")
+            _check_row(row, str(path))
+        for baseline in results["calibration"]:
+            for row in baseline["metrics"]:
+                _check_row(row, f"{path}, {baseline['name']}")
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ResultsError(f"{path} was not written by `genzoo evaluate`: {error!r}") from error
     return results
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_row(row: Mapping[str, Any], where: str) -> None:
+    name, interval = row["name"], row["interval"]
+    if name not in METRICS:
+        raise ResultsError(f"{where}: unknown metric {name!r}")
+    if not is_number(row["value"]):
+        raise ResultsError(f"{where}: metric {name!r} was not measured, its value is {row['value']!r}")
+    if interval is not None and not (len(interval) == 2 and all(map(is_number, interval))):
+        raise ResultsError(f"{where}: metric {name!r} has the interval {interval!r}, not two numbers")
 
 
 def eval_results(results: Mapping[str, Any], task_type: str) -> list[EvalResult]:
@@ -65,8 +85,8 @@ def eval_results(results: Mapping[str, Any], task_type: str) -> list[EvalResult]
     return [
         EvalResult(
             task_type=task_type,
-            dataset_type=row["dataset"],
-            dataset_name=row["dataset"],
+            dataset_type=public_name(row["dataset"]),
+            dataset_name=public_name(row["dataset"]),
             dataset_split=row["split"],
             metric_type=row["name"],
             metric_name=full_title(row),
