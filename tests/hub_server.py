@@ -1,60 +1,41 @@
 """A small Hugging Face Hub on 127.0.0.1, for the real clients: point them at it with `HF_ENDPOINT`.
 
-It speaks what pushing and loading a model repository takes: whoami, create, preupload, commit, repository and tree
-listings, and files by revision. Everything lives in memory. A commit becomes visible by one assignment of a new list,
-so nobody ever sees half of one. Files are always sent inside the commit ("regular"), never as LFS objects.
+It speaks what publishing and loading models, data sets and Spaces takes: whoami, create, settings, delete, preupload, LFS
+(batch, PUT, verify), commit, repository, refs, tree and path listings, files by revision with ranges, and the check of a
+card. It can be told to fail (`HubServer.fail`). What is stored is in `hub_store`, what fails in `hub_faults`.
 """
 
 import base64
-import hashlib
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-USER = "tester"
-TOKEN = "hf_loopback"
+from hub_faults import Fault
+from hub_store import TOKEN, USER, Access, Commit, Repo, Store, blob_id, object_id
+from hub_validation import problems
+
+__all__ = ["TOKEN", "USER", "HubServer", "blob_id"]
+
+KINDS = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
+PAGE = 50  # entries of a listing at a time, few enough that tests meet a second page
+_REPO = r"(?P<kind>models|datasets|spaces)/(?P<repo>[^/]+/[^/]+)"
+_FILES = r"/(?P<prefix>datasets/|spaces/)?(?P<repo>(?!api/)[^/]+/[^/]+?)"
 
 
-def blob_id(content: bytes) -> str:
-    """git's name for a file's content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-@dataclass(frozen=True)
-class Commit:
-    sha: str
-    title: str
-    files: dict[str, bytes]
-
-
-@dataclass
-class Repo:
-    private: bool
-    commits: list[Commit] = field(default_factory=list)
-
-    def at(self, revision: str) -> Commit | None:
-        commits = self.commits
-        if revision == "main":
-            return commits[-1]
-        return next((commit for commit in commits if commit.sha == revision), None)
-
-    def add(self, title: str, files: dict[str, bytes]) -> Commit:
-        text = json.dumps([len(self.commits), title, {name: blob_id(data) for name, data in files.items()}])
-        commit = Commit(hashlib.sha1(text.encode()).hexdigest(), title, files)
-        self.commits = [*self.commits, commit]
-        return commit
-
-
-class HubServer:
+class HubServer(Store):
     """`with HubServer() as hub:` serves at `hub.url`; `hub.repos` is what is stored, `hub.requests` what was asked."""
 
     def __init__(self) -> None:
-        self.repos: dict[str, Repo] = {}
+        super().__init__()
         self.requests: list[str] = []
+        self.ranges: list[str] = []
+        self.faults: list[Fault] = []
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -69,9 +50,27 @@ class HubServer:
         self.server.shutdown()
         self.server.server_close()
 
-    def environment(self) -> dict[str, str]:
-        """What a client needs in its environment."""
-        return {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    def environment(self, token: str | None = TOKEN) -> dict[str, str]:
+        """What a client needs in its environment; without a token where it is None."""
+        env = {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1"}
+        return env if token is None else {**env, "HF_TOKEN": token}
+
+    def fail(self, path: str, **how: Any) -> Fault:
+        """Order a fault (`hub_faults.Fault`) for the next requests whose "METHOD /path" matches."""
+        fault = Fault(path, **how)
+        with self.lock:
+            self.faults.append(fault)
+        return fault
+
+    def struck(self, request: str) -> Fault | None:
+        """The first fault that strikes a request."""
+        with self.lock:
+            hits = [fault for fault in self.faults if fault.strikes(request)]
+        return hits[0] if hits else None
+
+
+class _Cut(Exception):
+    """The connection is to be cut now."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,47 +80,116 @@ class _Handler(BaseHTTPRequestHandler):
     routes: tuple[tuple[str, str, str], ...] = (
         ("GET", r"/api/whoami-v2", "whoami"),
         ("POST", r"/api/repos/create", "create"),
+        ("DELETE", r"/api/repos/delete", "delete"),
         ("POST", r"/api/validate-yaml", "validate"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
-        ("GET", r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)", "tree"),
-        ("GET", r"/api/models/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?", "info"),
-        ("GET", r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+        ("PUT", rf"/api/{_REPO}/settings", "settings"),
+        ("POST", rf"/api/{_REPO}/preupload/(?P<revision>.+)", "preupload"),
+        ("POST", rf"/api/{_REPO}/commit/(?P<revision>.+)", "commit"),
+        ("POST", rf"/api/{_REPO}/branch/(?P<branch>.+)", "branch"),
+        ("POST", rf"/api/{_REPO}/paths-info/(?P<revision>.+)", "paths_info"),
+        ("GET", rf"/api/{_REPO}/auth-check", "auth_check"),
+        ("GET", rf"/api/{_REPO}/refs", "refs"),
+        ("GET", rf"/api/{_REPO}/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", "tree"),
+        ("GET", rf"/api/{_REPO}(/revision/(?P<revision>.+))?", "info"),
+        ("POST", rf"{_FILES}\.git/info/lfs/objects/batch", "lfs_batch"),
+        ("PUT", r"/lfs/upload/(?P<oid>[0-9a-f]{64})", "lfs_put"),
+        ("POST", r"/lfs/verify", "lfs_verify"),
+        ("GET", rf"{_FILES}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     )
 
     def do_GET(self) -> None:
-        self._dispatch("GET")
+        self._serve("GET")
 
     def do_HEAD(self) -> None:
-        self._dispatch("GET")
+        self._serve("GET")
 
     def do_POST(self) -> None:
-        self._dispatch("POST")
+        self._serve("POST")
+
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
+    def do_DELETE(self) -> None:
+        self._serve("DELETE")
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
 
-    def _dispatch(self, method: str) -> None:
-        url = urlsplit(self.path)
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        self.hub.requests.append(f"{self.command} {url.path}")
-        for allowed, pattern, name in self.routes:
-            match = re.fullmatch(pattern, unquote(url.path))
-            if match and method == allowed:
-                call: Callable[..., None] = getattr(self, name)
-                parts = {key: value for key, value in match.groupdict().items() if value is not None}
-                if "repo" in parts:
-                    repo = self.hub.repos.get(parts["repo"])
-                    if repo is None or (repo.private and not self._authorised()):
-                        return self._error(404 if self._authorised() else 401, "RepoNotFound", "Repository not found")
-                return call(**parts)
-        return self._error(404, "NotFound", f"no such address: {method} {url.path}")
+    # What happens to every request
 
-    def _authorised(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+    def _serve(self, method: str) -> None:
+        url = urlsplit(self.path)
+        request = f"{self.command} {url.path}"
+        self.hub.requests.append(request)
+        fault = self.hub.struck(request)
+        self.answer_is_lost = False
+        try:
+            self.body = self._read_body(fault)
+            self.query = {name: values[0] for name, values in parse_qs(url.query).items()}
+            if fault and fault.delay:
+                time.sleep(fault.delay)
+            if fault and fault.status:
+                self._json({"error": f"ordered to fail: {fault.status}"}, fault.status, **(fault.headers or {}))
+            else:
+                self._dispatch(method, unquote(url.path))
+        except (_Cut, BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        finally:
+            if fault and fault.then:
+                fault.then()
+
+    def _read_body(self, fault: Fault | None) -> bytes:
+        length = int(self.headers.get("Content-Length") or 0)
+        if fault and fault.drop_after is not None:
+            if fault.drop_after < length:
+                self.rfile.read(fault.drop_after)
+                raise _Cut
+            self.answer_is_lost = True
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(length)
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _dispatch(self, method: str, path: str) -> None:
+        access = self._access()
+        if access is not None and access.role == "expired":
+            return self._error(401, "", "Invalid credentials: the token has expired")
+        for allowed, pattern, name in self.routes:
+            match = re.fullmatch(pattern, path) if method == allowed else None
+            if match is None:
+                continue
+            call: Callable[..., None] = getattr(self, name)
+            parts = {key: value for key, value in match.groupdict().items() if value is not None}
+            if "repo" not in parts:
+                return call(**parts)
+            self.kind = parts.pop("kind", (parts.pop("prefix", "models/")).rstrip("/"))
+            self.key = KINDS[self.kind] + parts.pop("repo")
+            return self._on_repository(call, method, parts)
+        return self._error(404, "", f"no such address: {method} {path}")
+
+    def _on_repository(self, call: Callable[..., None], method: str, parts: dict[str, str]) -> None:
+        access, repo = self._access(), self.hub.repos.get(self.key)
+        is_owner = access is not None and repo is not None and access.user == repo.owner
+        if repo is None or (repo.private and not is_owner):
+            return self._error(404 if access else 401, "RepoNotFound", "Repository not found")
+        is_reading = method == "GET" or call.__name__ == "paths_info"
+        if not is_reading and access is None:
+            return self._error(401, "", "Invalid username or password.")
+        if not is_reading and not (is_owner and access is not None and access.role == "write"):
+            return self._error(403, "", "Forbidden: the token lacks the right to write here")
+        return call(**parts)
+
+    def _access(self) -> Access | None:
+        return self.hub.tokens.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
 
     def _send(self, content: bytes, status: int = 200, **headers: str) -> None:
+        if self.answer_is_lost:
+            raise _Cut
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -134,89 +202,230 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps(value).encode(), status, Content_Type="application/json", **headers)
 
     def _error(self, status: int, code: str, message: str) -> None:
-        self._json({"error": message}, status, X_Error_Code=code, X_Error_Message=message)
+        codes = {"X_Error_Code": code} if code else {}
+        self._json({"error": message}, status, X_Error_Message=message, **codes)
+
+    @property
+    def repo(self) -> Repo:
+        return self.hub.repos[self.key]
+
+    def _commit(self, revision: str) -> Commit | None:
+        commit = self.repo.at(revision)
+        if commit is None:
+            self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return commit
+
+    # Account and repositories
 
     def whoami(self) -> None:
-        if not self._authorised():
-            return self._error(401, "Unauthorized", "Invalid username or password.")
-        role = {"role": "write", "displayName": "loopback"}
-        return self._json({"type": "user", "name": USER, "orgs": [], "auth": {"accessToken": role}})
+        access = self._access()
+        if access is None:
+            return self._error(401, "", "Invalid username or password.")
+        token = {"role": access.role, "displayName": "loopback"}
+        return self._json({"type": "user", "name": access.user, "orgs": [], "auth": {"accessToken": token}})
 
     def create(self) -> None:
-        if not self._authorised():
-            return self._error(401, "Unauthorized", "Invalid username or password.")
+        access = self._access()
+        if access is None:
+            return self._error(401, "", "Invalid username or password.")
         asked = json.loads(self.body)
-        name = f"{asked.get('organization') or USER}/{asked['name']}"
-        answer = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
+        owner, kind = asked.get("organization") or access.user, asked.get("type") or "model"
+        name = f"{owner}/{asked['name']}"
+        key = KINDS[f"{kind}s"] + name
+        answer = {"url": f"{self.hub.url}/{key}", "name": name, "id": name}
+        if access.role != "write" or owner != access.user:
+            return self._error(403, "", f"You don't have the rights to create a {kind} under the namespace {owner!r}")
         with self.hub.lock:
-            if name in self.hub.repos:
-                return self._json({**answer, "error": "You already created this model repo"}, 409)
-            repo = Repo(private=bool(asked.get("private")) or asked.get("visibility") == "private")
-            repo.add("initial commit", {".gitattributes": b""})
-            self.hub.repos[name] = repo
+            if key in self.hub.repos:
+                return self._json({**answer, "error": f"You already created this {kind} repo"}, 409)
+            is_private = bool(asked.get("private")) or asked.get("visibility") == "private"
+            repo = Repo(is_private, owner, {"sdk": asked.get("sdk")} if asked.get("sdk") else {})
+            repo.add("initial commit", {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+            self.hub.repos[key] = repo
         return self._json(answer)
 
-    def validate(self) -> None:
-        self._json({"errors": [], "warnings": []})
+    def delete(self) -> None:
+        asked, access = json.loads(self.body), self._access()
+        owner = asked.get("organization") or (access.user if access else USER)
+        self.key = f"{KINDS[(asked.get('type') or 'model') + 's']}{owner}/{asked['name']}"
+        return self._on_repository(self._delete, "DELETE", {})
 
-    def preupload(self, repo: str, revision: str) -> None:
-        files = self.hub.repos[repo].commits[-1].files
+    def _delete(self) -> None:
+        with self.hub.lock:
+            del self.hub.repos[self.key]
+        self._json({})
+
+    def settings(self) -> None:
+        asked = json.loads(self.body)
+        if "private" in asked or "visibility" in asked:
+            self.repo.private = bool(asked.get("private")) or asked.get("visibility") == "private"
+        self.repo.settings = {**self.repo.settings, **asked}
+        self._json({})
+
+    def auth_check(self) -> None:
+        self._json({})
+
+    def branch(self, branch: str) -> None:
+        start = self._commit(json.loads(self.body or b"{}").get("startingPoint") or "main")
+        if start is not None:
+            self.repo.branches[branch] = start.sha
+            self._json({})
+
+    def validate(self) -> None:
+        asked = json.loads(self.body)
+        found = problems(asked["content"], asked["repoType"])
+        errors = [{"message": message} for message in found]
+        self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
+
+    # Uploading
+
+    def preupload(self, revision: str) -> None:
+        files = self.repo.commits[-1].files
         answer = []
         for asked in json.loads(self.body)["files"]:
             name = asked["path"]
-            oid = blob_id(files[name]) if name in files else None
-            answer.append({"path": name, "uploadMode": "regular", "shouldIgnore": False, "oid": oid})
-        self._json({"files": answer})
+            mode = "lfs" if self.hub.is_large(name, asked["size"]) else "regular"
+            oid = None
+            if name in files:
+                oid = object_id(files[name]) if mode == "lfs" else blob_id(files[name])
+            answer.append({"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        self._json({"files": answer, "commitOid": self.repo.commits[-1].sha})
 
-    def commit(self, repo: str, revision: str) -> None:
-        if not self._authorised():
-            return self._error(401, "Unauthorized", "Invalid username or password.")
-        title = ""
+    def lfs_batch(self) -> None:
+        objects = []
+        for asked in json.loads(self.body)["objects"]:
+            upload = {"href": f"{self.hub.url}/lfs/upload/{asked['oid']}"}
+            verify = {"href": f"{self.hub.url}/lfs/verify"}
+            actions = {} if asked["oid"] in self.hub.objects else {"actions": {"upload": upload, "verify": verify}}
+            objects.append({**asked, **actions})
+        self._json({"transfer": "basic", "objects": objects})
+
+    def lfs_put(self, oid: str) -> None:
+        if object_id(self.body) != oid:
+            return self._error(400, "", "the content does not have the hash it was announced with")
+        self.hub.objects[oid] = self.body
+        return self._send(b"")
+
+    def lfs_verify(self) -> None:
+        asked = json.loads(self.body)
+        if len(self.hub.objects.get(asked["oid"], b"")) != asked["size"]:
+            return self._error(404, "", "the object was not uploaded")
+        return self._json({})
+
+    def commit(self, revision: str) -> None:
+        title, parent = "", None
         with self.hub.lock:
-            files = dict(self.hub.repos[repo].commits[-1].files)
+            if self.key not in self.hub.repos:
+                return self._error(404, "RepoNotFound", "Repository not found")
+            files = dict(self.repo.commits[-1].files)
             for line in self.body.splitlines():
                 item = json.loads(line)
                 value = item["value"]
                 if item["key"] == "header":
-                    title = value["summary"]
+                    title, parent = value["summary"], value.get("parentCommit")
                 elif item["key"] == "file":
                     files[value["path"]] = base64.b64decode(value["content"])
+                elif item["key"] == "lfsFile":
+                    if value["oid"] not in self.hub.objects:
+                        return self._error(400, "", f"LFS object of {value['path']} was not uploaded")
+                    files[value["path"]] = self.hub.objects[value["oid"]]
                 elif item["key"] == "deletedFile":
-                    del files[value["path"]]
+                    files.pop(value["path"], None)
                 else:
-                    return self._error(400, "BadRequest", f"unknown operation {item['key']}")
-            sha = self.hub.repos[repo].add(title, files).sha
-        url = f"{self.hub.url}/{repo}/commit/{sha}"
+                    return self._error(400, "", f"unknown operation {item['key']}")
+            if parent and parent != self.repo.commits[-1].sha:
+                return self._error(412, "", "A commit has happened since. Please refresh and try again.")
+            card = files.get("README.md", b"").decode()
+            found = problems(card, self.kind.removesuffix("s")) if card.startswith("---") else []
+            if found:
+                return self._error(400, "", f"Invalid metadata in README.md: {'; '.join(found)}")
+            sha = self.repo.add(title, files).sha
+        url = f"{self.hub.url}/{self.key}/commit/{sha}"
         return self._json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
 
-    def info(self, repo: str, revision: str = "main") -> None:
-        commit = self.hub.repos[repo].at(revision)
-        if commit is None:
-            return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        siblings = [{"rfilename": name} for name in sorted(commit.files)]
-        private = self.hub.repos[repo].private
-        return self._json({"id": repo, "modelId": repo, "sha": commit.sha, "private": private, "siblings": siblings})
+    # Reading
 
-    def tree(self, repo: str, revision: str) -> None:
-        commit = self.hub.repos[repo].at(revision)
+    def info(self, revision: str = "main") -> None:
+        commit = self._commit(revision)
         if commit is None:
-            return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        entries = sorted(commit.files.items())
-        return self._json(
-            [{"type": "file", "path": name, "size": len(data), "oid": blob_id(data)} for name, data in entries]
-        )
+            return
+        name = self.key.removeprefix(KINDS[self.kind])
+        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        sdk = {"sdk": self.repo.settings["sdk"]} if "sdk" in self.repo.settings else {}
+        facts = {"id": name, "sha": commit.sha, "private": self.repo.private, "siblings": siblings, "tags": [], **sdk}
+        self._json({**facts, "author": self.repo.owner, "disabled": False, "gated": False, "downloads": 0, "likes": 0})
 
-    def resolve(self, repo: str, revision: str, path: str) -> None:
-        commit = self.hub.repos[repo].at(revision)
+    def refs(self) -> None:
+        named = {"main": self.repo.commits[-1].sha, **self.repo.branches}
+        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in named.items()]
+        self._json({"branches": branches, "converts": [], "tags": []})
+
+    def tree(self, revision: str, folder: str = "") -> None:
+        commit = self._commit(revision)
         if commit is None:
-            return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return
+        inside = folder.rstrip("/") + "/" if folder else ""
+        paths = [path for path in commit.files if path.startswith(inside)]
+        if folder and not paths:
+            return self._error(404, "EntryNotFound", f"{folder} does not exist on {revision}")
+        entries = _entries(commit, paths, inside, self.query.get("recursive", "").lower() == "true", self.hub)
+        start = int(self.query.get("cursor", 0))
+        more = {}
+        if start + PAGE < len(entries):
+            query = "&".join(f"{name}={value}" for name, value in {**self.query, "cursor": start + PAGE}.items())
+            more["Link"] = f'<{self.hub.url}{urlsplit(self.path).path}?{query}>; rel="next"'
+        return self._json(entries[start : start + PAGE], **more)
+
+    def paths_info(self, revision: str) -> None:
+        commit = self._commit(revision)
+        if commit is None:
+            return
+        if "json" in (self.headers.get("Content-Type") or ""):
+            asked = json.loads(self.body)["paths"]
+        else:
+            asked = parse_qs(self.body.decode())["paths"]
+        found = []
+        for path in [name.strip("/") for name in asked]:
+            if path in commit.files:
+                found.append(_file_entry(path, commit.files[path], self.hub))
+            elif any(name.startswith(f"{path}/") for name in commit.files):
+                found.append({"type": "directory", "path": path, "oid": blob_id(path.encode()), "size": 0})
+        self._json(found)
+
+    def resolve(self, revision: str, path: str) -> None:
+        commit = self._commit(revision)
+        if commit is None:
+            return
         if path not in commit.files:
             return self._error(404, "EntryNotFound", "Entry not found")
         data = commit.files[path]
         headers = {"ETag": f'"{blob_id(data)}"', "X_Repo_Commit": commit.sha, "Accept_Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked and 0 < int(asked[1]) < len(data):
-            start = int(asked[1])
-            span = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return self._send(data[start:], 206, Content_Range=span, **headers)
-        return self._send(data, **headers)
+        if self.hub.is_large(path, len(data)):
+            headers |= {"X_Linked_ETag": f'"{object_id(data)}"', "X_Linked_Size": str(len(data))}
+            headers["ETag"] = headers["X_Linked_ETag"]
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if asked is None or int(asked[1]) >= max(1, len(data)):
+            return self._send(data, **headers)
+        start, end = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
+        self.hub.ranges.append(f"{path} {start}-{end}")
+        return self._send(data[start : end + 1], 206, Content_Range=f"bytes {start}-{end}/{len(data)}", **headers)
+
+
+def _file_entry(path: str, data: bytes, store: Store) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": blob_id(data)}
+    if store.is_large(path, len(data)):
+        entry["lfs"] = {"oid": object_id(data), "size": len(data), "pointerSize": 128}
+    return entry
+
+
+def _entries(commit: Commit, paths: list[str], inside: str, recursive: bool, store: Store) -> list[dict[str, Any]]:
+    """Files and folders below a folder, all of them or its own only."""
+    folders, files = set(), []
+    for path in sorted(paths):
+        parents = path[len(inside) :].split("/")[:-1]
+        depth = len(parents) if recursive else min(1, len(parents))
+        folders |= {inside + "/".join(parents[: i + 1]) for i in range(depth)}
+        if recursive or not parents:
+            files.append(_file_entry(path, commit.files[path], store))
+    shown = [{"type": "directory", "path": path, "oid": blob_id(path.encode()), "size": 0} for path in sorted(folders)]
+    return shown + files
