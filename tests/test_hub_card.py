@@ -116,7 +116,11 @@ def test_the_data_and_their_licence(folder: Path, tmp_path: Path) -> None:
         assert "datasets" not in data
         assert "To the publisher of this model: state both here" in " ".join(text.split())
         assert str(tmp_path) not in text.replace(f"{folder}", "")  # only the folder that the code blocks load from
-    assert "datasets" not in card("digits")[1]
+    for name, known in (("digits", "MNIST"), ("gaussians2d/ring", "Points drawn from a known density")):
+        text, data = card(name, dataset_name=name.split("/")[0])
+        assert "datasets" not in data
+        assert known in text
+    assert card("digits/mine", dataset_name="digits/mine")[1]["datasets"] == ["digits/mine"]  # of a user named digits
     assert "under the [Apache License 2.0]" in text
 
 

@@ -22,7 +22,7 @@ from jinja2 import UndefinedError
 
 from hf_genzoo.atomic import replacing
 from hf_genzoo.families import FAMILIES, Family, get_family
-from hf_genzoo.hub.card_data import DATA_NOTES, data_kind, hub_dataset
+from hf_genzoo.hub.card_data import data_kind, data_note, hub_dataset
 from hf_genzoo.hub.card_templates import CardError, quoted, template
 from hf_genzoo.hub.layout import CARD, INDEX, Index, code_files, read_index
 from hf_genzoo.hub.load_calls import with_revision
@@ -76,7 +76,7 @@ def render_card(
         "measured": _measured(results),
         "grid": grid,
         "data_kind": data_kind(training),
-        "data_notes": DATA_NOTES,
+        "data_note": data_note(training),
         "budget": partial(budget, training),
         "comparison": comparison(about.name, facts, results),
     }

@@ -25,10 +25,22 @@ def data_kind(training: Mapping[str, Any] | None) -> Literal["embedded", "hub", 
     name = ((training or {}).get("data") or {}).get("name")
     if training is None or name is None:
         return None
-    if name in (*IMAGE_SETS, *POINT_SETS):
+    if (training.get("args") or {}).get("train_data_dir") is not None:
+        return "folder"
+    if _base_name(training) in (*IMAGE_SETS, *POINT_SETS):
         return "embedded"
-    on_disk = (training.get("args") or {}).get("train_data_dir") is not None or Path(name).exists()
-    return "folder" if on_disk or not _HUB_ID.fullmatch(name) else "hub"
+    return "folder" if Path(name).exists() or not _HUB_ID.fullmatch(name) else "hub"
+
+
+def data_note(training: Mapping[str, Any] | None) -> str | None:
+    """Origin and licence of the training data, if they are an embedded set."""
+    return DATA_NOTES[_base_name(training)] if training and data_kind(training) == "embedded" else None
+
+
+def _base_name(training: Mapping[str, Any]) -> str:
+    """The data's name as `--dataset_name` takes it: an embedded set is recorded as "name/configuration"."""
+    name = training["data"]["name"]
+    return name if (training.get("args") or {}).get("dataset_name") == name else name.split("/")[0]
 
 
 def hub_dataset(training: Mapping[str, Any] | None) -> str | None:
