@@ -15,8 +15,8 @@ class Fault:
         times: How many requests it strikes.
         skip: How many matching requests it lets pass first.
         headers: Added to the error's answer, such as {"Retry-After": "1"}.
-        drop_after: Cut the connection after this many bytes of the request's body; where the body is shorter, after all of it was
-            *served* but before the answer, so the client cannot know whether its request was carried out.
+        drop_after: Cut the connection after this many bytes of the request's body; where the body is shorter, after
+            the request was carried out and before the answer, so the client cannot know whether it was.
         delay: Seconds to wait before serving.
         then: Called after the request was handled, such as to delete a repository.
     """

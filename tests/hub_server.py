@@ -1,8 +1,8 @@
 """A small Hugging Face Hub on 127.0.0.1, for the real clients: point them at it with `HF_ENDPOINT`.
 
-It speaks what publishing and loading models, data sets and Spaces takes: whoami, create, settings, delete, preupload, LFS
-(batch, PUT, verify), commit, repository, refs, tree and path listings, files by revision with ranges, and the check of a
-card. It can be told to fail (`HubServer.fail`). What is stored is in `hub_store`, what fails in `hub_faults`.
+It speaks what publishing and loading models, data sets and Spaces takes: whoami, create, settings, delete, preupload,
+LFS (batch, PUT, verify), commit, repository, refs, tree and path listings, files by revision with ranges, and the
+check of a card. It can be told to fail (`HubServer.fail`). What is stored is in `hub_store`, what fails in `hub_faults`.
 """
 
 import base64
@@ -69,7 +69,7 @@ class HubServer(Store):
         return hits[0] if hits else None
 
 
-class _Cut(Exception):
+class _CutError(Exception):
     """The connection is to be cut now."""
 
 
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"error": f"ordered to fail: {fault.status}"}, fault.status, **(fault.headers or {}))
             else:
                 self._dispatch(method, unquote(url.path))
-        except (_Cut, BrokenPipeError, ConnectionResetError):
+        except (_CutError, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         finally:
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.drop_after is not None:
             if fault.drop_after < length:
                 self.rfile.read(fault.drop_after)
-                raise _Cut
+                raise _CutError
             self.answer_is_lost = True
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(length)
@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, status: int = 200, **headers: str) -> None:
         if self.answer_is_lost:
-            raise _Cut
+            raise _CutError
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
