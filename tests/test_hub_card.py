@@ -397,7 +397,10 @@ def test_cards_pass_the_hubs_validation(make: Any, measured: bool, tmp_path: Pat
     assert ("model-index" in head) == measured
 
 
-@pytest.mark.parametrize("change", [("license: apache-2.0", "license: free"), ("tags:", "tags: {a: b}\nother:")])
+@pytest.mark.parametrize(
+    "change",
+    [("license: apache-2.0", "license: free"), ("pipeline_tag: unconditional-image-generation", "pipeline_tag: art")],
+)
 def test_the_validation_can_fail(folder: Path, hub: HubServer, change: tuple[str, str]) -> None:
     card = render_card(folder, family="vae", training=training())
     assert change[0] in card
