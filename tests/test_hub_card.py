@@ -257,7 +257,7 @@ def test_the_sample_grid_must_exist(folder: Path) -> None:
     (folder / "samples.png").touch()
     card = render_card(folder, family="vae", training=training(sample_grid="samples.png", sampling={"scheduler": "X"}))
     assert "](samples.png)" in card
-    assert "nothing was picked out: scheduler X.*" in card
+    assert "nothing was picked out; drawn with scheduler X.*" in card
     assert ModelCard(card).data.to_dict()["widget"] == [
         {"text": "Sample grid, seed 7", "output": {"url": "samples.png"}}
     ]
