@@ -1,6 +1,6 @@
 """Embedded picture sets that are computed from a seed: what they share, and how a name finds its set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -50,12 +50,52 @@ def check_split(name: str, split: str) -> None:
         raise ValueError(unknown_split(name, split, SPLITS))
 
 
-def computed_set(args: DataArgs, split: str) -> Computed:
+@dataclass(frozen=True)
+class Draw:
+    """How much of a computed set is drawn, and from which seed. The default is the embedded set itself.
+
+    Args:
+        num_samples: Rows of the training split; the other splits have a tenth of it each (at least one row). None: the
+            set's own sizes.
+        seed: 0 for the embedded set; any other number for other rows of the same kind.
+
+    Raises:
+        ValueError: fewer than one row, or a negative seed.
+    """
+
+    num_samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_samples is not None and self.num_samples < 1:
+            raise ValueError(f"--num_samples must be at least 1, not {self.num_samples!r}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be at least 0, not {self.seed!r}")
+
+    def sizes(self, own: Mapping[str, int]) -> dict[str, int]:
+        """Rows of each split of a set whose own sizes are given."""
+        if self.num_samples is None:
+            return dict(own)
+        return {split: self.num_samples if split == "train" else max(1, self.num_samples // 10) for split in own}
+
+    def seeds(self, *parts: int) -> list[int]:
+        """The parts of a seed of the embedded set, for this draw."""
+        return [*parts, self.seed] if self.seed else [*parts]
+
+    def recipe(self) -> list[int | None]:
+        """What tells this draw from the embedded set: nothing for the set itself."""
+        return [] if self == Draw() else [self.num_samples, self.seed]
+
+
+EMBEDDED = Draw()
+
+
+def computed_set(args: DataArgs, split: str, draw: Draw = EMBEDDED) -> Computed:
     """The set `args.dataset_name`.
 
     Raises:
-        ValueError: an unknown split or configuration.
+        ValueError: an unknown split or configuration, or more rows than there are.
     """
     check_split(str(args.dataset_name), split)
     module = import_module(f"hf_genzoo.data.{args.dataset_name}")
-    return module.computed(split, args.dataset_config_name)
+    return module.computed(split, args.dataset_config_name, draw)

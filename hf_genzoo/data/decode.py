@@ -153,6 +153,19 @@ def decode_whole(value: Any) -> np.ndarray:
         return _channels_first(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
+def stored_look(value: Any) -> tuple[str, tuple[int, int], str]:
+    """Format (such as "PNG"), size (width, height) in pixels and Pillow's mode of a stored picture, read to its end.
+
+    Raises:
+        CorruptImageError: a null, or what Pillow cannot read.
+    """
+    with _naming_damage():
+        raw = _stored(value)
+        image = _from_array(raw) if isinstance(raw, np.ndarray) else Image.open(io.BytesIO(raw))
+        image.load()
+        return image.format or "array", image.size, image.mode
+
+
 @contextmanager
 def _naming_damage() -> Iterator[None]:
     try:

@@ -14,7 +14,7 @@ import torch
 
 from hf_genzoo.data.args import POINT_SETS, DataArgs, check_args
 from hf_genzoo.data.columns import class_ids, found_classes
-from hf_genzoo.data.computed import check_split
+from hf_genzoo.data.computed import EMBEDDED, Draw, check_split
 from hf_genzoo.data.fingerprint import digest
 from hf_genzoo.data.order import MapData
 from hf_genzoo.data.sources import check_column
@@ -181,6 +181,20 @@ class MapPoints(MapData):
         return self.gather(indices, indices, 0, device)
 
 
+def drawn_points(
+    config: str | None, split: str, draw: Draw = EMBEDDED
+) -> tuple[Gaussians2D, np.ndarray, np.ndarray | None, list[int]]:
+    """One split of gaussians2d: the distribution, points (N, 2), the mode or moon of each (N,), and the seed.
+
+    Raises:
+        ValueError: an unknown configuration or split.
+    """
+    check_split("gaussians2d", split)
+    distribution = Gaussians2D(config or CONFIGS[0])
+    seed = draw.seeds(VERSION, CONFIGS.index(distribution.config), list(NUM_POINTS).index(split))
+    return distribution, *distribution.sample(draw.sizes(NUM_POINTS)[split], seed), seed
+
+
 def points_dataset(args: DataArgs, *, split: str | None = None) -> MapPoints:
     """The points that the flags name: 100,000 for training, 10,000 for validation, 10,000 for testing.
 
@@ -200,10 +214,7 @@ def points_dataset(args: DataArgs, *, split: str | None = None) -> MapPoints:
     if args.streaming:
         raise ValueError("--streaming: gaussians2d is computed at once, there is nothing to stream; drop it")
     split = split or args.dataset_split
-    check_split("gaussians2d", split)
-    distribution = Gaussians2D(args.dataset_config_name or "ring")
-    seed = [VERSION, CONFIGS.index(distribution.config), list(NUM_POINTS).index(split)]
-    points, which = distribution.sample(NUM_POINTS[split], seed)
+    distribution, points, which, seed = drawn_points(args.dataset_config_name, split)
     if split == args.dataset_split and args.max_train_samples is not None:
         points = points[: args.max_train_samples]
         which = None if which is None else which[: args.max_train_samples]

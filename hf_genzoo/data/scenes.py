@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_genzoo.data.computed import Computed
+from hf_genzoo.data.computed import EMBEDDED, Computed, Draw
 
 VERSION = 1
 NUM_PICTURES = {"train": 20_000, "validation": 2_000, "test": 2_000}
@@ -352,13 +352,13 @@ def slots(wanted: Scene, found: Scene) -> tuple[int, int]:
     return sum(right for _, right in matches), len(matches) + too_many
 
 
-def scenes(split: str) -> list[tuple[Scene, tuple[float, ...]]]:
+def scenes(split: str, draw: Draw = EMBEDDED) -> list[tuple[Scene, tuple[float, ...]]]:
     """All scenes of a split with the radii of their objects: scene i belongs to picture i of the source split."""
-    rng = np.random.default_rng([VERSION, list(NUM_PICTURES).index(split)])
-    return [sample(rng) for _ in range(NUM_PICTURES[split])]
+    rng = np.random.default_rng(draw.seeds(VERSION, list(NUM_PICTURES).index(split)))
+    return [sample(rng) for _ in range(draw.sizes(NUM_PICTURES)[split])]
 
 
-def computed(split: str, config: str | None) -> Computed:
+def computed(split: str, config: str | None, draw: Draw = EMBEDDED) -> Computed:
     """One split as a computed set with the caption column "text".
 
     Raises:
@@ -366,7 +366,7 @@ def computed(split: str, config: str | None) -> Computed:
     """
     if config is not None:
         raise ValueError(f"scenes has no configurations, got --dataset_config_name {config!r}")
-    table = scenes(split)
+    table = scenes(split, draw)
 
     def pictures(rows: np.ndarray, resolution: int, num_channels: int) -> np.ndarray:
         if num_channels != 3:
@@ -377,4 +377,4 @@ def computed(split: str, config: str | None) -> Computed:
         return np.stack([render(scene, radii, resolution).transpose(2, 0, 1) for scene, radii in chosen])
 
     captions = [scene.caption for scene, _ in table]
-    return Computed("scenes", [VERSION, split], len(table), pictures, captions={"text": captions})
+    return Computed("scenes", [VERSION, split, *draw.recipe()], len(table), pictures, captions={"text": captions})

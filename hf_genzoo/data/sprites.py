@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_genzoo.data.computed import Computed
+from hf_genzoo.data.computed import EMBEDDED, Computed, Draw
 
 VERSION = 1
 CONFIGS = ("binary", "antialiased")
@@ -71,15 +71,24 @@ def combination_factors(numbers: np.ndarray) -> np.ndarray:
     return np.stack(np.unravel_index(np.asarray(numbers), tuple(FACTOR_SIZES)), axis=1).astype(np.int64)
 
 
-def factors(split: str) -> np.ndarray:
+def factors(split: str, draw: Draw = EMBEDDED) -> np.ndarray:
     """Factor indices of every picture of a split, int64 (N, 5): row i belongs to picture i of the source split.
 
     The combinations of the three splits are distinct from each other.
+
+    Raises:
+        ValueError: more rows than there are combinations.
     """
-    numbers = np.random.default_rng([VERSION, 2017]).permutation(NUM_COMBINATIONS)
+    sizes = draw.sizes(NUM_PICTURES)
+    if sum(sizes.values()) > NUM_COMBINATIONS:
+        raise ValueError(
+            f"sprites has {NUM_COMBINATIONS:,} combinations of factors, too few for --num_samples {draw.num_samples:,} "
+            f"and its held-out splits: ask for at most {NUM_COMBINATIONS * 5 // 6:,}"
+        )
+    numbers = np.random.default_rng(draw.seeds(VERSION, 2017)).permutation(NUM_COMBINATIONS)
     names = list(NUM_PICTURES)
-    start = sum(NUM_PICTURES[name] for name in names[: names.index(split)])
-    return combination_factors(numbers[start : start + NUM_PICTURES[split]])
+    start = sum(sizes[name] for name in names[: names.index(split)])
+    return combination_factors(numbers[start : start + sizes[split]])
 
 
 def _square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -134,7 +143,7 @@ def render(indices: np.ndarray, resolution: int = 64, antialiased: bool = False)
     return np.rint(255 * blocks.mean((2, 4))).astype(np.uint8)
 
 
-def computed(split: str, config: str | None) -> Computed:
+def computed(split: str, config: str | None, draw: Draw = EMBEDDED) -> Computed:
     """One split as a computed set; each factor is a class column.
 
     Raises:
@@ -143,7 +152,7 @@ def computed(split: str, config: str | None) -> Computed:
     config = config or CONFIGS[0]
     if config not in CONFIGS:
         raise ValueError(f"sprites has no configuration {config!r}; it has: {', '.join(CONFIGS)}")
-    table = factors(split)
+    table = factors(split, draw)
 
     def pictures(rows: np.ndarray, resolution: int, num_channels: int) -> np.ndarray:
         grey = render(table[rows], resolution, config == "antialiased")
@@ -153,7 +162,7 @@ def computed(split: str, config: str | None) -> Computed:
     names["shape"] = list(SHAPE_NAMES)
     return Computed(
         name="sprites",
-        recipe=[VERSION, split, config],
+        recipe=[VERSION, split, config, *draw.recipe()],
         num_rows=len(table),
         render=pictures,
         classes={name: (np.ascontiguousarray(table[:, i]), names[name]) for i, name in enumerate(Factors._fields)},
