@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hf_genzoo.api import info, list_families, sample, train
     from hf_genzoo.evaluation.comparison import compare
     from hf_genzoo.evaluation.protocol import evaluate
-    from hf_genzoo.hub import export, load, verify
+    from hf_genzoo.hub import export, load, publish, verify
 
 __version__ = "0.1.0"
 
@@ -19,13 +19,25 @@ _HOMES = {
     "evaluate": "hf_genzoo.evaluation.protocol",
     "export": "hf_genzoo.hub",
     "load": "hf_genzoo.hub",
+    "publish": "hf_genzoo.hub",
     "verify": "hf_genzoo.hub",
     "info": "hf_genzoo.api",
     "list_families": "hf_genzoo.api",
     "sample": "hf_genzoo.api",
     "train": "hf_genzoo.api",
 }
-__all__ = ["compare", "evaluate", "export", "info", "list_families", "load", "sample", "train", "verify"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "export",
+    "info",
+    "list_families",
+    "load",
+    "publish",
+    "sample",
+    "train",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 
 from hf_genzoo.families import FAMILIES
 
+# Commands whose module has the flags (`add_arguments`) and does the work (`run`); imported when they are used.
+_OWN_FLAGS = {
+    "publish": ("hf_genzoo.hub.command_line", "put a trained folder on the Hub, checked, whole or not at all"),
+    "push-data": ("hf_genzoo.hub.command_line_data", "put a data set on the Hub as Parquet, with its card"),
+    "demo": ("hf_genzoo.demo.command_line", "open an app that samples, explores and compares, in the browser"),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; bad input is one line on standard error, not a stack trace."""
@@ -16,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words and words[0] in ("evaluate", "compare"):
             return _measure(words[0], words[1:])
+        if words and words[0] in _OWN_FLAGS:
+            return _own(words[0], words[1:])
         args = _parser().parse_args(words)
         return args.run(args)
     except (ValueError, OSError) as error:
@@ -55,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="measure a model against held-out data and write the numbers into its card")
     commands.add_parser("compare", help="measure several models on one footing: table, figure and page")
 
+    for name, (_, summary) in _OWN_FLAGS.items():
+        commands.add_parser(name, help=summary)
+
     command = commands.add_parser("verify", help="prove that a folder loads in every way it should")
     command.add_argument("model", help="Hub repository or folder")
     command.set_defaults(run=_verify)
@@ -76,6 +88,15 @@ def _measure(command: str, words: Sequence[str]) -> int:
     from hf_genzoo.evaluation import command_line
 
     return command_line.evaluate(words) if command == "evaluate" else command_line.compare(words)
+
+
+def _own(command: str, words: Sequence[str]) -> int:
+    from importlib import import_module
+
+    module = import_module(_OWN_FLAGS[command][0])
+    parser = argparse.ArgumentParser(prog=f"genzoo {command}", allow_abbrev=False)
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(words))
 
 
 def _list(args: argparse.Namespace) -> int:

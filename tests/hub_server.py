@@ -2,7 +2,7 @@
 
 It speaks what publishing and loading models, data sets and Spaces takes: whoami, create, settings, delete, preupload,
 LFS (batch, PUT, verify), commit, repository, refs, tree and path listings, files by revision with ranges, and the
-check of a card. It can be told to fail (`HubServer.fail`). What is stored is in `hub_store`, what fails in `hub_faults`.
+check of a card. It can be told to fail (`HubServer.fail`). `hub_store` has what is stored, `hub_faults` what fails.
 """
 
 import base64

@@ -70,7 +70,7 @@ def test_training_pushes_when_asked(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         commit = hub.repos[repo].at("main")
     assert commit is not None
-    assert f"Pushed: {hub.environment()['HF_ENDPOINT']}/{repo}" in done.stdout
+    assert f"Published: {hub.url}/{repo} at " in done.stdout
     assert {"README.md", "model_index.json", "samples.png", "training.json"} <= set(commit.files)
     assert not [name for name in commit.files if name.startswith(("checkpoint-", "logs", "samples/"))]
     assert "hub_token" not in json.loads(commit.files["training.json"])["args"]

@@ -1,8 +1,8 @@
 """Everything between a pipeline in memory and a repository on the Hugging Face Hub.
 
 `export` writes a Hub-ready folder, `load` opens a folder or repository with the installed classes, `verify` proves in
-clean interpreters that it loads in every way it promises, `push` uploads it in one commit. The submodules are imported
-on first use, so that `import hf_genzoo.hub` costs nothing.
+clean interpreters that it loads in every way it promises, `publish` puts it on the Hub whole or not at all. The
+submodules are imported on first use, so that `import hf_genzoo.hub` costs nothing.
 """
 
 import importlib
@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_genzoo.hub.card import render_card
+    from hf_genzoo.hub.client import HubError
     from hf_genzoo.hub.code_files import PublishedFileError, check_published_file
     from hf_genzoo.hub.exporter import export
     from hf_genzoo.hub.loader import load
-    from hf_genzoo.hub.publisher import push
+    from hf_genzoo.hub.publisher import Published, publish
     from hf_genzoo.hub.verifier import Result, report, verify
 
 __all__ = [
+    "HubError",
+    "Published",
     "PublishedFileError",
     "Result",
     "check_published_file",
     "export",
     "load",
-    "push",
+    "publish",
     "render_card",
     "report",
     "verify",
@@ -30,12 +33,14 @@ __all__ = [
 
 # No submodule may be called like a function here: importing it would put the module in the function's place.
 _HOMES = {
+    "HubError": "client",
+    "Published": "publisher",
     "PublishedFileError": "code_files",
     "Result": "verifier",
     "check_published_file": "code_files",
     "export": "exporter",
     "load": "loader",
-    "push": "publisher",
+    "publish": "publisher",
     "render_card": "card",
     "report": "verifier",
     "verify": "verifier",

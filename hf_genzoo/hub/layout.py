@@ -30,6 +30,9 @@ _PIPELINE_STEM = re.compile(rf"pipeline_(?P<name>\w+?)_(?P<hash>[0-9a-f]{{{HASH_
 # state, whatever a user keeps beside them) stays at home.
 ROOT_FILE_NAMES = ("LICENSE", "LICENSE.txt", "NOTICE", ".gitattributes")
 ROOT_FILE_SUFFIXES = (".json", ".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".yaml", ".yml")
+VARIANT_WEIGHTS = re.compile(
+    r"[^.]+\.(?:[^.]+\.safetensors|safetensors\.index\.[^.]+\.json)"
+)  # weights.fp16.safetensors
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 
@@ -150,6 +153,8 @@ def model_hash(folder: Path) -> str:
     files = [Path(INDEX)]
     for component in read_index(folder).components:
         found = [path.relative_to(folder) for path in (folder / component).rglob("*") if path.is_file()]
+        # Another variant holds the same weights in another precision: no other model.
+        found = [path for path in found if not VARIANT_WEIGHTS.fullmatch(path.name)]
         files += [path for path in found if not is_hidden(path) and path.suffix != ".py"]
     total = hashlib.blake2b(digest_size=16)
     for path in sorted(files):

@@ -1,77 +1,235 @@
-"""Upload an exported folder in one commit."""
+"""From a trained folder to a repository that strangers can load: checked here, one commit, loaded back, then shown.
 
+The order is what makes it safe. The whole repository is built in a temporary folder and every way of loading it is
+tried before the Hub is asked to change. A new repository stays private until its commit was loaded back from the Hub,
+by its hash, in clean interpreters, with the same samples. Killed anywhere, a stranger sees what was there before or
+all of the new, and the same command goes on from there.
+"""
+
+import errno
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
-from hf_genzoo.hub.card import relocate
+from hf_genzoo.hub import verifier
+from hf_genzoo.hub.card import LICENSE, pin, relocate, unpinned
+from hf_genzoo.hub.card_data import public_name
 from hf_genzoo.hub.check_folder import check_folder
+from hf_genzoo.hub.client import Commit, Content, HubClient, HubError, Patience, scrub
 from hf_genzoo.hub.layout import CARD, belonging_files, read_index
+from hf_genzoo.hub.variants import add_variant
 
 OWNED_SUFFIXES = (".py", ".safetensors", ".safetensors.index.json")  # what a later push may remove from a repository
+LICENCE_FILE = "LICENSE"
+RECORDS = ("training.json", "results.json")
+
+_ABSOLUTE = re.compile(r"(?<![\w.:/-])/[\w.-][^\s'\",:]*")
+_PINNED = re.compile(r'revision="([0-9a-f]{40})"')
+
+_NOT_BACK = "{} does not load back from the Hub as it should; run the same command again to repair it"
+
+Say = Callable[[str], None]
 
 
-class PushError(ValueError):
-    """The folder or the request cannot be pushed; nothing was created or changed on the Hub."""
+@dataclass(frozen=True)
+class Published:
+    """What was published.
+
+    Args:
+        repo_id: The repository.
+        revision: The commit that was loaded back and compared; None on a dry run.
+        url: Its page.
+        changed: Whether anything had to be uploaded.
+        files: What the repository holds, with sizes in bytes.
+        space_url: The Space's page, if one was asked for.
+    """
+
+    repo_id: str
+    revision: str | None
+    url: str
+    changed: bool
+    files: dict[str, int]
+    space_url: str | None = None
 
 
-def push(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-    """Upload an exported folder to the Hub: weights, code, card and pictures in one commit.
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    space: bool = False,
+    dry_run: bool = False,
+    variants: Sequence[str] = (),
+    token: str | None = None,
+    say: Say = print,
+    patience: Patience | None = None,
+) -> Published:
+    """Publish an exported folder on the Hub: weights, code, card, sample grid, results and licence.
 
-    Only what belongs to the repository goes up (`hf_genzoo.hub.layout.belonging_files`): checkpoints, logs, sample
-    folders, optimiser state and hidden files stay. Code and weights of an earlier push that this one does not name are
-    removed in the same commit; an unchanged folder makes no commit. In the card, the repository's name takes the place
-    of the folder's.
+    Checkpoints, logs, optimiser state and hidden files stay at home. Code and weights of an earlier publication that
+    this one does not name are removed in the same commit; unchanged content makes no commit.
 
     Args:
         folder: An exported folder.
         repo_id: "user/name" or "organisation/name"; made if it does not exist.
-        private: Make a new repository private; the account's default if None.
+        private: Keep a new repository private. One that exists keeps its visibility.
+        space: Publish the demo as well, as a Space of the same name.
+        dry_run: Build and check everything, and leave the Hub alone.
+        variants: Weights to add in lower precision: "fp16", "bf16".
         token: A token that may write; the one of `hf auth login` if None.
-
-    Returns:
-        The commit's address.
+        say: Told what happens, line by line.
+        patience: How often a call is tried.
 
     Raises:
-        PushError: The name, the token or the folder is no good; nothing was created on the Hub.
+        HubError: The folder, the name, the token or the Hub is no good; a stranger sees nothing half-done.
         LayoutError: The folder is not an exported pipeline.
-        huggingface_hub.errors.HfHubHTTPError: The Hub refused; before the commit nothing of the folder is visible.
     """
     folder = Path(folder)
-    index = read_index(folder)
-    problems = check_folder(folder)
+    problems = check_folder(folder)  # the quick checks first: most mistakes need no network
     if problems:
-        raise PushError(f"{folder} is not fit to be published:\n- " + "\n- ".join(problems))
+        raise HubError(f"{folder} is not fit to be published:\n- " + "\n- ".join(problems))
+    client = None if dry_run else HubClient(token, patience)
+    if client is not None:
+        client.key(repo_id)
+    endpoint = client.api.endpoint if client else "https://huggingface.co"
     try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PushError(f"{repo_id!r} is not a repository name: {error}") from error
-    if "/" not in repo_id:
-        raise PushError(f"{repo_id!r} lacks its owner: pass 'user/{repo_id}'")
-    if not (token or get_token()):
-        raise PushError("no access token: run `hf auth login` with a token that may write, or set HF_TOKEN")
-    api = HfApi(token=token, library_name="hf_genzoo")
-    additions = _additions(folder, [*belonging_files(folder, index)], repo_id, api)
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    local = {addition.path_in_repo for addition in additions}
-    stale = [
-        CommitOperationDelete(name)
-        for name in api.list_repo_files(repo_id)
-        if name.endswith(OWNED_SUFFIXES) and name not in local
-    ]
-    message = f"Publish {index.pipeline[1]} with hf_genzoo"
-    return api.create_commit(repo_id, [*additions, *stale], commit_message=message).commit_url
+        with tempfile.TemporaryDirectory(prefix="genzoo-publish-") as name:
+            stage = _stage(folder, Path(name), repo_id, f"{endpoint}/{repo_id}/resolve/main", variants)
+            say(f"checking {folder} in every way it must load")
+            local = _checked(verifier.verify(stage), f"{folder} does not load as it should; nothing was published")
+            files: dict[str, Content] = {path: stage / path for path in _files(stage)}
+            sizes = {path: (stage / path).stat().st_size for path in _files(stage)}
+            if client is None:
+                return Published(repo_id, None, f"{endpoint}/{repo_id}", False, sizes)
+            commit = _publish_model(client, repo_id, files, local, private, say)
+            space_url = _publish_space(client, stage, repo_id, commit.sha, private, say) if space else None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        raise HubError(_disk_message(folder, error)) from error
+    return Published(repo_id, commit.sha, f"{endpoint}/{repo_id}", commit.changed, sizes, space_url)
 
 
-def _additions(folder: Path, files: list[Path], repo_id: str, api: HfApi) -> list[CommitOperationAdd]:
-    """The files as upload operations; each is read and hashed here, before anything exists on the Hub."""
-    additions = []
-    for path in files:
-        content: str | bytes = str(folder / path)
-        if path.as_posix() == CARD:
-            card = (folder / path).read_text(encoding="utf-8")
-            content = relocate(card, repo_id, f"{api.endpoint}/{repo_id}/resolve/main").encode("utf-8")
-        additions.append(CommitOperationAdd(path.as_posix(), content))
-    return additions
+def _stage(folder: Path, stage: Path, repo_id: str, url: str, variants: Sequence[str]) -> Path:
+    """The whole repository as it will be, apart from the folder, which a training may still write to."""
+    index = read_index(folder)
+    for path in belonging_files(folder, index):
+        (stage / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, stage / path)
+    for variant in variants:
+        add_variant(stage, variant)
+    for name in RECORDS:
+        if (stage / name).is_file():
+            record = json.loads((stage / name).read_text(encoding="utf-8"))
+            (stage / name).write_text(json.dumps(_without_paths(record), indent=1), encoding="utf-8")
+    card = (stage / CARD).read_text(encoding="utf-8")
+    (stage / CARD).write_text(relocate(card, repo_id, url), encoding="utf-8")
+    if not (stage / LICENCE_FILE).exists():
+        (stage / LICENCE_FILE).write_text(_licence(), encoding="utf-8")
+    return stage
+
+
+def _licence() -> str:
+    """The text of the licence that the card names (`hf_genzoo.hub.card.LICENSE`)."""
+    return (resources.files("hf_genzoo.model_cards") / f"{LICENSE}.txt").read_text(encoding="utf-8")
+
+
+def _without_paths(value: Any) -> Any:
+    """A record without the absolute paths of the machine that wrote it: they tell more than one wants."""
+    if isinstance(value, dict):
+        return {name: _without_paths(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _ABSOLUTE.sub(lambda match: public_name(match[0]), value)
+
+
+def _files(stage: Path) -> list[str]:
+    return sorted(path.as_posix() for path in belonging_files(stage, read_index(stage)))
+
+
+def _checked(results: list[verifier.Result], otherwise: str) -> list[verifier.Result]:
+    failed = [result for result in results if not result.ok]
+    if failed:
+        raise HubError(f"{otherwise}:\n{scrub(verifier.report(failed))}")
+    return results
+
+
+def _publish_model(
+    client: HubClient,
+    repo_id: str,
+    files: Mapping[str, Content],
+    local: list[verifier.Result],
+    private: bool,
+    say: Say,
+) -> Commit:
+    """One commit, loaded back and compared; then the card names it, and a new repository is shown."""
+    card = _text(files[CARD])
+    there = (client.read(repo_id, CARD) or b"").decode("utf-8")
+    pinned = _PINNED.search(there)
+    if pinned and not client.is_unfinished(repo_id) and unpinned(there) == card:
+        differing = client.differing(repo_id, {**files, CARD: there.encode("utf-8")})
+        if not any(path in files or path.endswith(OWNED_SUFFIXES) for path in differing):
+            say(f"{repo_id} holds all of this already")
+            return Commit(pinned[1], f"{client.api.endpoint}/{repo_id}/commit/{pinned[1]}", False)
+    say(f"uploading {len(files)} files to {repo_id}")
+    commit = client.commit(
+        repo_id,
+        files,
+        message="Publish with hf_genzoo",
+        owned=lambda path: path.endswith(OWNED_SUFFIXES),
+    )
+    say(f"loading {repo_id} back from the Hub at {commit.sha}")
+    _checked(_loaded_back(client, repo_id, commit.sha, local), _NOT_BACK.format(repo_id))
+    client.settle(repo_id, private=private)
+    client.commit(
+        repo_id, {CARD: pin(card, commit.sha).encode("utf-8")}, message="Name the checked commit in the card"
+    )
+    return commit
+
+
+def _loaded_back(client: HubClient, repo_id: str, sha: str, local: list[verifier.Result]) -> list[verifier.Result]:
+    """The check of what lies on the Hub; once more if it fails, since a connection may have broken."""
+    results: list[verifier.Result] = []
+    for _ in range(2):
+        back = verifier.verify(repo_id, revision=sha, token=client.token)
+        results = [*back, verifier.same_samples(local, back)]
+        if all(result.ok for result in results):
+            break
+    return results
+
+
+def _publish_space(client: HubClient, stage: Path, repo_id: str, revision: str, private: bool, say: Say) -> str:
+    """The demo as a Space that runs the published commit."""
+    from hf_genzoo.demo.space import space_files
+
+    say(f"publishing the demo as the Space {repo_id}")
+    commit = client.commit(
+        repo_id,
+        space_files(stage, repo_id, revision),
+        message=f"Demo of {repo_id} at {revision[:10]}",
+        repo_type="space",
+        owned=lambda path: path.endswith(OWNED_SUFFIXES),
+        sdk="gradio",
+    )
+    client.settle(repo_id, private=private, repo_type="space")
+    return commit.url.partition("/commit/")[0]
+
+
+def _text(content: Content) -> str:
+    return (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8")
+
+
+def _disk_message(folder: Path, error: OSError) -> str:
+    needed = sum((folder / path).stat().st_size for path in belonging_files(folder, read_index(folder)))
+    return (
+        f"the disk is full: {tempfile.gettempdir()} must have room for two copies of {folder} ({2 * needed:,} bytes)."
+        f" Free some, or set TMPDIR to a folder that has it, and run the same command again. ({error.strerror})"
+    )

@@ -49,7 +49,11 @@ class Result:
 
 
 def verify(
-    repo_or_folder: str | Path, *, revision: str | None = None, ways: Sequence[int] | None = None
+    repo_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    ways: Sequence[int] | None = None,
+    token: str | None = None,
 ) -> list[Result]:
     """Check a folder or repository: its files, every way of loading that applies, and that all ways agree.
 
@@ -59,6 +63,7 @@ def verify(
         repo_or_folder: A local folder, or "user/name" on the Hub.
         revision: Branch, tag or commit on the Hub.
         ways: Only these keys of `WAYS`; all that apply if None.
+        token: Access token for a private repository; the one of `hf auth login` if None.
 
     Returns:
         One result for the files, one for each way, one for their agreement (when more than one way was tried).
@@ -71,14 +76,15 @@ def verify(
     origin = str(Path(repo_or_folder).resolve()) if is_local else str(repo_or_folder)
     try:
         with tempfile.TemporaryDirectory(prefix="genzoo-verify-") as name:
-            folder = Path(origin) if is_local else _download(origin, revision, Path(name))
+            folder = Path(origin) if is_local else _download(origin, revision, Path(name), token)
             index = read_index(folder)
             problems = check_folder(folder)
     except Exception as error:  # a folder that cannot be read and a Hub that cannot be reached are results too
         return [Result("files", False, f"{type(error).__name__}: {error}", time.perf_counter() - start)]
     results = [Result("files", not problems, "; ".join(problems) or "complete", time.perf_counter() - start)]
     chosen = [way for way in ((1, 2) if _is_coded(index) else (2, 3)) if ways is None or way in ways]
-    tried = [_try_way(way, origin, revision, index.pipeline[1], is_local) for way in chosen]
+    env = _environment(is_local, token)
+    tried = [_try_way(way, origin, revision, index.pipeline[1], env) for way in chosen]
     results += tried
     if len(tried) > 1:
         results.append(_agreement(tried))
@@ -98,13 +104,13 @@ def _is_coded(index: Index) -> bool:
     return index.pipeline[0] is not None or any(split_stem(library) for library, _ in index.components.values())
 
 
-def _download(repo: str, revision: str | None, cache: Path) -> Path:
+def _download(repo: str, revision: str | None, cache: Path, token: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repo, revision=revision, cache_dir=cache))
+    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, token=token))
 
 
-def _try_way(way: int, origin: str, revision: str | None, class_name: str, is_local: bool) -> Result:
+def _try_way(way: int, origin: str, revision: str | None, class_name: str, env: dict[str, str]) -> Result:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="genzoo-verify-") as name:
         home = Path(name)
@@ -116,7 +122,7 @@ def _try_way(way: int, origin: str, revision: str | None, class_name: str, is_lo
             done = subprocess.run(
                 command,
                 cwd=home,
-                env=_environment(way, home, is_local),
+                env={**env, **_caches(way, home)},
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT,
@@ -134,22 +140,25 @@ def _try_way(way: int, origin: str, revision: str | None, class_name: str, is_lo
     return Result(WAYS[way], not problems, "\n".join(problems or notes), time.perf_counter() - start, samples)
 
 
-def _environment(way: int, home: Path, is_local: bool) -> dict[str, str]:
-    """The caller's environment with empty caches; of the Hugging Face settings, only what says where the Hub is."""
+def _environment(is_local: bool, token: str | None) -> dict[str, str]:
+    """The caller's environment; of the Hugging Face settings, only what says where the Hub is and who asks."""
     kept = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET", "HF_HUB_OFFLINE", "HF_TOKEN")
     env = {name: value for name, value in os.environ.items() if name in kept or not _is_cache_setting(name)}
-    env |= {"HF_HOME": str(home / "hf_home"), "HF_MODULES_CACHE": str(home / "hf_modules")}
-    if way != 1:
-        env["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     if is_local:
         env |= {"HF_HUB_OFFLINE": "1"}
         env.pop("HF_TOKEN", None)
-    elif "HF_TOKEN" not in env:
+    elif token or "HF_TOKEN" not in env:
         from huggingface_hub import get_token
 
-        token = get_token()  # lies in the home that the child does not have
+        token = token or get_token()  # lies in the home that the child does not have
         env |= {"HF_TOKEN": token} if token else {}
     return env
+
+
+def _caches(way: int, home: Path) -> dict[str, str]:
+    """Empty caches for one way; remote code is forbidden where the way needs none."""
+    caches = {"HF_HOME": str(home / "hf_home"), "HF_MODULES_CACHE": str(home / "hf_modules")}
+    return caches if way == 1 else {**caches, "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
 
 
 def _is_cache_setting(name: str) -> bool:
@@ -180,6 +189,13 @@ def _agreement(tried: Sequence[Result]) -> Result:
     difference = _difference(samples)
     detail = difference or f"{len(samples)} samples of shape {samples[0].shape}, equal value by value"
     return Result("same samples in all ways", not difference, detail, 0.0)
+
+
+def same_samples(one: Sequence[Result], other: Sequence[Result]) -> Result:
+    """Whether two verifications, such as of a folder and of what was published from it, drew the same samples."""
+    samples = [sample for result in (*one, *other) for sample in result.samples]
+    difference = _difference(samples)
+    return Result("same samples as the folder", not difference, difference or "equal value by value", 0.0)
 
 
 def _difference(samples: Sequence[np.ndarray]) -> str:

@@ -89,13 +89,22 @@ def finish(output_dir: Path, pipeline: DiffusionPipeline, args: TrainingArgs, fa
 
 
 def push(output_dir: Path, args: TrainingArgs) -> None:
-    """Publish the finished folder, if asked."""
-    if args.push_to_hub and args.hub_model_id:
-        from hf_genzoo import hub
+    """Publish the finished folder, if asked.
 
-        print(
-            f"Pushed: {hub.push(output_dir, args.hub_model_id, private=args.hub_private_repo, token=args.hub_token)}"
-        )
+    Raises:
+        HubError: It could not be published; the message holds the command that tries again, without training anew.
+    """
+    if args.push_to_hub and args.hub_model_id:
+        from hf_genzoo.hub import HubError, publish
+
+        private = bool(args.hub_private_repo)
+        try:
+            done = publish(output_dir, args.hub_model_id, private=private, token=args.hub_token)
+        except HubError as error:
+            words = ["genzoo", "publish", str(output_dir), "--repo_id", args.hub_model_id]
+            again = shlex.join([*words, "--private"] if private else words)
+            raise HubError(f"{error}\nThe training is finished and kept; to publish it: {again}") from error
+        print(f"Published: {done.url} at {done.revision}")
 
 
 def usage(folder: Path) -> str:

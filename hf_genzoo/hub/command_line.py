@@ -1,0 +1,56 @@
+"""`genzoo publish`: flags and what is printed."""
+
+import argparse
+import sys
+
+DESCRIPTION = """\
+Publish a trained folder on the Hugging Face Hub, so that strangers can load it, trust it and read about it.
+
+The whole repository is built aside and loaded in every way it promises, each in a clean interpreter; only then is one
+commit made. It is loaded back from the Hub by its hash and compared, sample for sample; a new repository stays private
+until that has gone well. Whatever goes wrong, nobody sees half of it, and the same command goes on.
+
+Log in once with `hf auth login` (a token that may write), or set HF_TOKEN."""
+EPILOG = """\
+examples:
+  genzoo publish outputs/ddpm-digits --repo_id you/ddpm-digits --dry_run    what would go up
+  genzoo publish outputs/ddpm-digits --repo_id you/ddpm-digits --space      with a demo that people open"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `genzoo publish`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", help="an exported folder: what a training leaves in --output_dir")
+    parser.add_argument("--repo_id", required=True, help="repository to publish as, user/name; made if there is none")
+    parser.add_argument("--private", action="store_true", help="keep a new repository private")
+    parser.add_argument("--space", action="store_true", help="publish the demo, too, as a Space of the same name")
+    parser.add_argument(
+        "--variant", nargs="+", default=[], choices=("fp16", "bf16"), help="add the weights in lower precision"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="build and check everything, but leave the Hub alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish, and print where it is and how to load it."""
+    from hf_genzoo.hub.publisher import publish
+
+    done = publish(
+        args.folder,
+        args.repo_id,
+        private=args.private,
+        space=args.space,
+        dry_run=args.dry_run,
+        variants=args.variant,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    if args.dry_run:
+        for path, size in done.files.items():
+            print(f"{size:>12,}  {path}")
+        print(f"{sum(done.files.values()):>12,}  bytes would go up to {done.url}; nothing was sent")
+        return 0
+    print(f"{'Published' if done.changed else 'Unchanged'}: {done.url}")
+    print(f'hf_genzoo.load("{done.repo_id}", revision="{done.revision}")')
+    if done.space_url:
+        print(f"Demo: {done.space_url}")
+    return 0

@@ -1,0 +1,326 @@
+"""Publishing to a Hub on loopback with the real clients: whole or not at all, whatever goes wrong on the way."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract import ROOT
+from hub_server import TOKEN, HubServer, blob_id
+from hub_toys import TRAINING, draw, tiny_vae, tree
+
+from hf_genzoo.cli import main
+from hf_genzoo.hub import HubError, client, export, load, publish, publisher, verifier
+from hf_genzoo.hub.card import unpinned
+from hf_genzoo.hub.layout import LayoutError
+
+REPO = "tester/vae-digits"
+HURRY = client.Patience(tries=3, first=0.0)
+STAYS_HOME = ("checkpoint-4/optimizer.bin", "logs/events", "samples/0000004.png", "optimizer.bin", ".cache/x.json")
+
+
+def in_process(repo_or_folder, *, revision=None, ways=None, token=None) -> list[verifier.Result]:
+    """The check of `verify` without its clean interpreters, for the many runs of the fault list: it loads for real."""
+    cache = Path(os.environ["GENZOO_TEST_CACHE"]) / os.urandom(4).hex()
+    try:
+        pipeline = load(repo_or_folder, revision=revision, cache_dir=cache, token=token)
+        result = verifier.Result("in this process", True, "", 0.0, [draw(pipeline)])
+    except Exception as error:  # as there: whatever goes wrong is a result
+        result = verifier.Result("in this process", False, str(error), 0.0)
+    shutil.rmtree(cache, ignore_errors=True)
+    return [result]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENZOO_TEST_CACHE", str(tmp_path / "caches"))
+    monkeypatch.setattr(publisher.verifier, "verify", in_process)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = export(tiny_vae(), tmp_path / "a vae", training=TRAINING)
+    for name in STAYS_HOME:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("stays at home", encoding="utf-8")
+    return folder
+
+
+def head(server: HubServer, key: str = REPO) -> dict[str, bytes]:
+    return server.repos[key].commits[-1].files
+
+
+def test_publishing_for_real_is_checked_loaded_back_shown_and_pinned(tmp_path: Path, folder: Path) -> None:
+    """The whole command, in a process of its own, with every way of loading in clean interpreters."""
+    before = tree(folder)
+    with HubServer() as server:
+        env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **server.environment()}
+        words = [sys.executable, "-m", "hf_genzoo.cli", "publish", str(folder), "--repo_id", REPO, "--variant", "fp16"]
+        done = subprocess.run(words, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        repo = server.repos[REPO]
+        _, content, pinned = repo.commits
+        assert not repo.private
+        assert f"Published: {server.url}/{REPO}" in done.stdout
+        assert f'hf_genzoo.load("{REPO}", revision="{content.sha}")' in done.stdout
+        card = pinned.files["README.md"].decode()
+        calls = re.findall(r'(?:load|from_pretrained)\(\s*"tester/vae-digits",\s*(?:revision="([0-9a-f]{40})")?', card)
+        assert len(calls) >= 3
+        assert set(calls) == {content.sha}, "each way of loading names the commit that was loaded back"
+        assert {**content.files, "README.md": b""} == {**pinned.files, "README.md": b""}
+        assert pinned.files["LICENSE"] == (ROOT / "LICENSE").read_bytes()
+        local = {name for name in before if not name.startswith(("checkpoint-", "logs", "samples/", "optimizer", "."))}
+        added = {"LICENSE", ".gitattributes", "vae/diffusion_pytorch_model.fp16.safetensors"}
+        assert set(pinned.files) == local | added
+        assert str(folder) not in card
+        assert tree(folder) == before
+        again = subprocess.run(words, env=env, capture_output=True, text=True)
+        assert "Unchanged: " in again.stdout, again.stdout + again.stderr
+        assert len(repo.commits) == 3
+        written = done.stdout + done.stderr + again.stdout + again.stderr
+        assert TOKEN not in written
+        assert not files_with(TOKEN, tmp_path)
+
+
+def files_with(text: str, *folders: Path) -> list[Path]:
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [path for path in paths if text.encode() in path.read_bytes()]
+
+
+@pytest.mark.usefixtures("quick")
+class TestWithoutFault:
+    def test_dry_run_asks_the_hub_for_nothing(self, hub: HubServer, folder: Path, capsys) -> None:
+        assert main(["publish", str(folder), "--repo_id", REPO, "--dry_run"]) == 0
+        shown = capsys.readouterr().out
+        assert "vae/diffusion_pytorch_model.safetensors" in shown
+        assert "nothing was sent" in shown
+        assert "checkpoint-4" not in shown
+        assert hub.requests == []
+
+    def test_private_stays_private_and_is_refused_without_a_token(
+        self,
+        hub: HubServer,
+        folder: Path,
+        tmp_path: Path,
+    ) -> None:
+        publish(folder, REPO, private=True, patience=HURRY)
+        publish(folder, REPO, patience=HURRY)  # says nothing of private: an existing repository keeps its visibility
+        assert hub.repos[REPO].private
+        assert hub.snapshot() == {}
+        assert np.array_equal(draw(load(REPO, cache_dir=tmp_path / "a")), draw(load(folder)))
+        with pytest.raises(LayoutError, match="hf auth login"):
+            load(REPO, token=False, cache_dir=tmp_path / "b")
+
+    def test_an_update_removes_what_it_no_longer_names(self, hub: HubServer, folder: Path) -> None:
+        publish(folder, REPO, patience=HURRY)
+        hub.repos[REPO].add("by hand", {**head(hub), "vae/old_0123456789.py": b"", "notes.txt": b"mine"})
+        export(tiny_vae(seed=1), folder, training=TRAINING)
+        done = publish(folder, REPO, patience=HURRY)
+        assert done.changed
+        assert "vae/old_0123456789.py" not in head(hub)
+        assert head(hub)["notes.txt"] == b"mine", "what others put there stays"
+
+    def test_what_can_fail_here_fails_before_the_hub_is_asked(
+        self, hub: HubServer, folder: Path, tmp_path, monkeypatch
+    ) -> None:
+        with pytest.raises(LayoutError, match=r"holds no model_index\.json"):
+            publish(tmp_path, REPO)
+        (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x04.")
+        with pytest.raises(HubError, match=r"not fit to be published:\n- vae/diffusion_pytorch_model.bin is a pickle"):
+            publish(folder, REPO)
+        (folder / "vae" / "diffusion_pytorch_model.bin").unlink()
+        monkeypatch.setattr("hf_genzoo.hub.client.get_token", lambda: None)
+        with pytest.raises(HubError, match="no access token: run `hf auth login`"):
+            publish(folder, REPO)
+        assert hub.requests == []
+
+    def test_a_bad_name_or_a_failed_check_makes_nothing(self, hub: HubServer, folder: Path, monkeypatch) -> None:
+        with pytest.raises(HubError, match="'vae' lacks its owner: pass 'tester/vae'"):
+            publish(folder, "vae")
+        with pytest.raises(HubError, match="is not a repository name"):
+            publish(folder, "user/vae--..")
+        failed = verifier.Result("without hf_genzoo", False, "values differ by up to 0.1", 0.0)
+        monkeypatch.setattr(publisher.verifier, "verify", lambda *args, **kwargs: [failed])
+        with pytest.raises(HubError, match=r"does not load as it should; nothing was published[\s\S]*differ by up to"):
+            publish(folder, REPO)
+        assert hub.repos == {}
+        assert [request for request in hub.requests if not request.startswith("GET")] == []
+
+    def test_other_samples_from_the_hub_than_from_the_folder_are_not_shown(
+        self,
+        hub: HubServer,
+        folder: Path,
+        monkeypatch,
+    ) -> None:
+        def corrupt() -> None:
+            files = dict(head(hub))
+            other = export(tiny_vae(seed=9), folder.parent / "other")
+            name = "vae/diffusion_pytorch_model.safetensors"
+            commit = hub.repos[REPO].commits[-1]
+            files[name] = (other / name).read_bytes()
+            hub.repos[REPO].commits[-1] = type(commit)(commit.sha, commit.title, files)
+
+        hub.fail(f"POST /api/models/{REPO}/commit", then=corrupt)
+        with pytest.raises(HubError, match=r"does not load back[\s\S]*values differ"):
+            publish(folder, REPO, patience=HURRY)
+        assert hub.snapshot() == {}
+        publish(folder, REPO, patience=HURRY)
+        assert_complete(hub, folder)
+
+
+CUTS = {
+    "account": ("GET /api/whoami", {"drop_after": 0}),
+    "looking": (f"GET /api/models/{REPO}", {"drop_after": 0}),
+    "creating, asked": ("POST /api/repos/create", {"drop_after": 5}),
+    "creating, answered": ("POST /api/repos/create", {"drop_after": 10**9}),
+    "listing": (f"GET /api/models/{REPO}/tree", {"drop_after": 0}),
+    "preupload": ("POST .*/preupload/", {"drop_after": 20}),
+    "lfs batch": ("POST .*/lfs/objects/batch", {"drop_after": 10**9}),
+    "object, halfway": ("PUT /lfs/upload", {"drop_after": 1000}),
+    "object, answered": ("PUT /lfs/upload", {"drop_after": 10**9}),
+    "object, checked": ("POST /lfs/verify", {"drop_after": 0}),
+    "commit, halfway": ("POST .*/commit/", {"drop_after": 500}),
+    "commit, answered": ("POST .*/commit/", {"drop_after": 10**9}),
+    "reading back": ("GET .*/resolve/.*safetensors", {"drop_after": 0}),
+    "showing": ("PUT .*/settings", {"drop_after": 3}),
+    "pinning, halfway": ("POST .*/commit/", {"drop_after": 100, "skip": 1}),
+    "pinning, answered": ("POST .*/commit/", {"drop_after": 10**9, "skip": 1}),
+    "500 at the commit": ("POST .*/commit/", {"status": 500}),
+    "500 anywhere": ("", {"status": 500, "skip": 4}),
+    "429 at an object": ("PUT /lfs/upload", {"status": 429, "headers": {"Retry-After": "0"}}),
+    "429 anywhere": ("", {"status": 429, "headers": {"Retry-After": "0"}, "skip": 7}),
+}
+ONLY_NEW = ("creating", "showing")  # an update neither makes nor shows the repository
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("is_update", [False, True], ids=["new", "update"])
+@pytest.mark.parametrize("where", CUTS)
+def test_cut_and_refused_connections(
+    where: str, is_update: bool, hub: HubServer, folder: Path, tmp_path: Path
+) -> None:
+    if is_update and where.startswith(ONLY_NEW):
+        pytest.skip("does not happen in an update")
+    if is_update:
+        publish(folder, REPO, patience=HURRY)
+        export(tiny_vae(seed=1), folder, training=TRAINING)
+    before = hub.snapshot()
+    path, how = CUTS[where]
+
+    fault = hub.fail(path, times=10**6, **how)  # lasting: it gives up, unless a lost answer is all that was lost
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            publish(folder, REPO, patience=HURRY)
+        except HubError as error:
+            print(error)
+    assert fault.hits > 0
+    if hub.snapshot() != before:
+        assert_complete(hub, folder, pinned=None)
+    hub.faults.clear()
+    assert_no_token(output.getvalue(), hub, tmp_path)
+
+    hub.fail(path, times=1, **how)  # passing: the next try heals it, and the rerun repairs what was left
+    with redirect_stdout(output), redirect_stderr(output):
+        publish(folder, REPO, patience=HURRY)
+    assert_complete(hub, folder)
+    assert_no_token(output.getvalue(), hub, tmp_path)
+    commits = len(hub.repos[REPO].commits)
+    assert not publish(folder, REPO, patience=HURRY).changed
+    assert len(hub.repos[REPO].commits) == commits
+
+
+def assert_complete(server: HubServer, folder: Path, pinned: bool | None = True) -> None:
+    """A stranger sees the whole of the folder, and nothing of an earlier one."""
+    private, _, files = server.snapshot()[REPO]
+    assert not private
+    wanted = {name: data for name, data in tree(folder).items() if not name.startswith((*STAYS_HOME, "README.md"))}
+    assert {name: files.get(name) for name in wanted} == {name: blob_id(data) for name, data in wanted.items()}
+    weights = [name for name in files if name.endswith((".py", ".safetensors"))]
+    assert set(weights) <= set(wanted)
+    card = head(server)["README.md"].decode()
+    if pinned:
+        assert card != unpinned(card)
+
+
+def assert_no_token(text: str, server: HubServer, *folders: Path) -> None:
+    assert TOKEN not in text
+    assert not files_with(TOKEN, *folders)
+    stored = [data for repo in server.repos.values() for commit in repo.commits for data in commit.files.values()]
+    assert not [data for data in stored if TOKEN.encode() in data]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("role", "user", "message"),
+    [
+        ("expired", "tester", r"the Hub does not accept the token: it is wrong or has expired; run `hf auth login`"),
+        ("read", "tester", r"the token of 'tester' may only read: run `hf auth login` with a token that may write"),
+        ("write", "stranger", r"the token of 'stranger' may not write there .*choose a name of your own"),
+    ],
+)
+def test_tokens_that_do_not_do(role: str, user: str, message: str, hub: HubServer, folder: Path, capsys) -> None:
+    hub.add_token("hf_secretword", role, user)
+    with pytest.raises(HubError, match=message) as caught:
+        publish(folder, REPO, token="hf_secretword", patience=HURRY)
+    assert "hf_secretword" not in str(caught.value) + "".join(capsys.readouterr())
+    assert hub.snapshot(everything=True) == {}
+    publish(folder, REPO, private=True, patience=HURRY)  # with the right token, and out of the others' sight
+    before = hub.snapshot(everything=True)
+    with pytest.raises(HubError):
+        publish(folder, REPO, token="hf_secretword", patience=HURRY)
+    assert hub.snapshot(everything=True) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_repository_removed_between_push_and_reload(hub: HubServer, folder: Path) -> None:
+    hub.fail(f"POST /api/models/{REPO}/commit", then=lambda: hub.repos.pop(REPO))
+    with pytest.raises(HubError, match=r"does not load back from the Hub.*run the same command again"):
+        publish(folder, REPO, patience=HURRY)
+    assert hub.snapshot(everything=True) == {}
+    publish(folder, REPO, patience=HURRY)
+    assert_complete(hub, folder)
+
+
+FULL_DISK = """
+import resource, sys
+from hf_genzoo.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))  # a write beyond it fails, for real
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_full_disk(tmp_path: Path, folder: Path) -> None:
+    largest = max(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    with HubServer() as server:
+        env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **server.environment()}
+        words = [sys.executable, "-c", FULL_DISK, str(largest - 1), "publish", str(folder), "--repo_id", REPO]
+        done = subprocess.run(words, env=env, capture_output=True, text=True)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert re.search(r"genzoo: the disk is full: .* must have room .* set TMPDIR", done.stderr), done.stderr
+        assert server.repos == {}
+        assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_training_that_cannot_publish_is_kept(tmp_path: Path) -> None:
+    """--push_to_hub with a token that may not write: the folder stays, and the message holds the command to go on."""
+    folder = tmp_path / "trained"
+    words = ["train", "vae", "--preset", "tiny", "--max_train_steps", "2", "--output_dir", str(folder)]
+    words += ["--push_to_hub", "--hub_model_id", REPO, "--hub_token", "hf_secretword"]
+    with HubServer() as server:
+        server.add_token("hf_secretword", "read")
+        env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **server.environment(None)}
+        done = subprocess.run([sys.executable, "-m", "hf_genzoo.cli", *words], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"genzoo publish {folder} --repo_id {REPO}" in done.stderr
+    assert "may only read" in done.stderr
+    assert json.loads((folder / "model_index.json").read_text())
+    assert "hf_secretword" not in done.stdout + done.stderr
+    assert not files_with("hf_secretword", tmp_path)
