@@ -5,8 +5,6 @@ any other refusal becomes one sentence that says what to do. A token never appea
 """
 
 import hashlib
-import random
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,20 +15,22 @@ from typing import Any, TypeVar
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
 
 from hf_genzoo.data.fingerprint import cache_root
+from hf_genzoo.hub.patience import Patience, is_disk_full, may_pass, status_of
+from hf_genzoo.hub.secrets import is_sound, scrub
 
 LOGIN = "run `hf auth login` with a token that may write, or set HF_TOKEN"
 
-_TOKEN = re.compile(r"hf_\w{4,}")
-_NETWORK = ("httpx", "httpx2", "httpcore", "requests", "urllib3")  # libraries of the client, by version
 _KINDS = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+_GIVEN = {".gitattributes", "README.md"}  # what the Hub itself may put into a new repository
+_AGAIN = "run the same command again to make it anew"
 
 T = TypeVar("T")
 Content = Path | bytes
@@ -38,23 +38,6 @@ Content = Path | bytes
 
 class HubError(ValueError):
     """The Hub, or what was asked of it, is no good; the message says what to do. Nothing half-done shows there."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often a call is tried, and how long is waited in between: `first` seconds, then twice as long each time."""
-
-    tries: int = 6
-    first: float = 1.0
-    longest: float = 60.0
-
-    def pause(self, attempt: int, error: BaseException) -> float:
-        """Seconds to wait after the given attempt (from 0), as the server asks or with jitter, so that many waiting
-        clients do not come back at once."""
-        headers = getattr(getattr(error, "response", None), "headers", {})
-        asked = str(headers.get("retry-after", ""))
-        wanted = float(asked) if asked.isdecimal() else self.first * 2**attempt * random.uniform(0.8, 1.2)
-        return min(wanted, self.longest)
 
 
 @dataclass(frozen=True)
@@ -66,12 +49,22 @@ class Commit:
     changed: bool
 
 
-def scrub(text: object, token: str | None = None) -> str:
-    """A text without access tokens."""
-    plain = str(text)
-    if token:
-        plain = plain.replace(token, "hf_***")
-    return _TOKEN.sub("hf_***", plain)
+def check_name(repo_id: str, user: str = "user") -> None:
+    """Check the form of a repository's name.
+
+    Args:
+        repo_id: "user/name".
+        user: Who asks, for the remedy.
+
+    Raises:
+        HubError: It is no name of a repository, or lacks its owner.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise HubError(f"{repo_id!r} is not a repository name: {error}") from None
+    if "/" not in repo_id:
+        raise HubError(f"{repo_id!r} lacks its owner: pass '{user}/{repo_id}'")
 
 
 class HubClient:
@@ -86,10 +79,12 @@ class HubClient:
     """
 
     def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
-        self.token = token or get_token()
+        self.token = (token or get_token() or "").strip()
         self.patience = patience or Patience()
         if not self.token:
             raise HubError(f"no access token: {LOGIN}")
+        if not is_sound(self.token):
+            raise HubError(f"the access token holds characters that no token has: {LOGIN}")
         self.api = HfApi(token=self.token, library_name="hf_genzoo")
         account: dict[str, Any] = self.ask("asking who you are", lambda: self.api.whoami())
         self.user = str(account["name"])
@@ -106,18 +101,21 @@ class HubClient:
         Raises:
             HubError: It did not work out, with the reason and the remedy.
             EntryNotFoundError, RepositoryNotFoundError: As they are; the caller knows what they mean.
+            OSError: The disk is full; the caller knows which.
         """
         for attempt in range(self.patience.tries):
             try:
                 return call()
             except (EntryNotFoundError, RepositoryNotFoundError) as error:
-                if not isinstance(error, LocalEntryNotFoundError) and _status(error) != 401:
+                if not isinstance(error, LocalEntryNotFoundError) and status_of(error) != 401:
                     raise
                 reason: Exception = error
             except Exception as error:
+                if is_disk_full(error):
+                    raise
                 reason = error
             # Outside the handler: what is raised from here shows no client error, whose text may hold what was sent.
-            if not _may_pass(reason):
+            if not may_pass(reason):
                 raise HubError(f"{what}: {self._explained(reason)}") from None
             if attempt + 1 < self.patience.tries:
                 pause = self.patience.pause(attempt, reason)
@@ -129,7 +127,9 @@ class HubClient:
         )
 
     def _explained(self, error: Exception) -> str:
-        status = _status(error)
+        status = status_of(error)
+        if isinstance(error, OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE is set, which forbids all calls of the Hub; unset it"
         if status == 401:
             return f"the Hub does not accept the token: it is wrong or has expired; {LOGIN}"
         if status == 403:
@@ -146,12 +146,7 @@ class HubClient:
         Raises:
             HubError: It is no name of a repository, or lacks its owner.
         """
-        try:
-            validate_repo_id(repo_id)
-        except HFValidationError as error:
-            raise HubError(f"{repo_id!r} is not a repository name: {error}") from None
-        if "/" not in repo_id:
-            raise HubError(f"{repo_id!r} lacks its owner: pass '{self.user}/{repo_id}'")
+        check_name(repo_id, self.user)
         return f"{_KINDS[repo_type]}{repo_id}"
 
     def visibility(self, repo_id: str, repo_type: str = "model") -> str | None:
@@ -162,6 +157,23 @@ class HubClient:
         except RepositoryNotFoundError:
             return None
         return "private" if facts.private else "public"
+
+    def check_private(self, repo_id: str, *, private: bool, repo_type: str = "model") -> str | None:
+        """Whether what is asked can be kept: a repository that exists keeps its visibility.
+
+        Returns:
+            The visibility before, as `visibility` gives it.
+
+        Raises:
+            HubError: What is to be private would go into a public repository.
+        """
+        before = self.visibility(repo_id, repo_type)
+        if private and before == "public":
+            raise HubError(
+                f"{self.key(repo_id, repo_type)} is public, so --private cannot be kept: make it private in its"
+                " settings on the Hub first, or choose another name. Nothing was sent"
+            )
+        return before
 
     def read(self, repo_id: str, path: str, repo_type: str = "model") -> bytes | None:
         """A file of the repository as it is now, or None where there is none; nothing is cached."""
@@ -184,7 +196,10 @@ class HubClient:
             entries = self.api.list_repo_tree(repo_id, recursive=True, repo_type=repo_type)
             return {e.path: (e.blob_id, e.lfs.sha256 if e.lfs else None) for e in entries if hasattr(e, "blob_id")}  # type: ignore[union-attr]
 
-        there = self.ask(f"listing {repo_id}", listing)
+        try:
+            there = self.ask(f"listing {repo_id}", listing)
+        except RepositoryNotFoundError:
+            there = {}
         return sorted(
             path
             for path in {*files, *there}
@@ -203,7 +218,8 @@ class HubClient:
     ) -> Commit:
         """Put files into a repository by one commit.
 
-        A repository that does not exist is made, private until `settle`; when the upload then fails it is removed.
+        A repository that does not exist is made, private until `settle`; when the upload then fails it is removed,
+        if it is still empty.
 
         Args:
             repo_id: "user/name".
@@ -230,19 +246,26 @@ class HubClient:
             raise
 
     def _make(self, repo_id: str, repo_type: str, sdk: str | None) -> None:
-        key = self.key(repo_id, repo_type)
+        """Make a repository and the mark of it. Where somebody made it just now and put files there, it is theirs."""
+        key, mark = self.key(repo_id, repo_type), self._mark(repo_id, repo_type)
 
-        def create() -> object:  # it may exist: an earlier try whose answer was lost, or an earlier run
+        def create() -> object:  # it may exist by now: made by an earlier try, whose answer was lost, or by others
             return self.api.create_repo(repo_id, private=True, exist_ok=True, repo_type=repo_type, space_sdk=sdk)
 
-        mark = self._mark(repo_id, repo_type)
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.touch()  # before the repository: a kill in between must not leave one that nobody remembers
         self.ask(f"making {key}", create)
-        if self.visibility(repo_id, repo_type) is None:
+        try:
+            is_empty = self.ask(f"making {key}", lambda: self._is_empty(repo_id, repo_type))
+        except RepositoryNotFoundError:
             raise HubError(
-                f"making {key}: the name is taken by a private repository that is not yours; choose another"
-            )
+                f"making {key}: the name is taken by a private repository that this token cannot see; choose another"
+            ) from None
+        if not is_empty:
+            mark.unlink(missing_ok=True)
+
+    def _is_empty(self, repo_id: str, repo_type: str) -> bool:
+        return set(self.api.list_repo_files(repo_id, repo_type=repo_type)) <= _GIVEN
 
     def _upload(
         self, repo_id: str, files: Mapping[str, Content], message: str, repo_type: str, owned: Callable[[str], bool]
@@ -265,15 +288,25 @@ class HubClient:
             before = self.ask(what, head)
             sha = self.ask(what, upload)
         except (EntryNotFoundError, RepositoryNotFoundError):
-            raise HubError(f"{what}: it was removed meanwhile; run the same command again to make it anew") from None
+            raise HubError(f"{what}: it was removed meanwhile; {_AGAIN}") from None
         return Commit(sha, f"{self.api.endpoint}/{_KINDS[repo_type]}{repo_id}/commit/{sha}", sha != before)
 
     def _remove_again(self, repo_id: str, repo_type: str) -> None:
-        """Best effort: where even this fails, what is left is private and empty, and the next run goes on with it."""
+        """Delete what `_make` made, if it is empty. One that holds the upload, whose answer was lost, or that cannot
+        be reached, stays: private, and marked, so that the next run goes on with it."""
+        mark = self._mark(repo_id, repo_type)
         try:
-            self.api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)
+            if mark.exists() and self._is_empty(repo_id, repo_type):
+                self.api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)
+                mark.unlink()
+        except RepositoryNotFoundError:  # it was never made
+            mark.unlink(missing_ok=True)
         except Exception as error:
-            print(f"an empty private {repo_id} stays on the Hub ({_short(error, self.token)})", file=sys.stderr)
+            print(
+                f"an empty private {repo_id} may stay on the Hub ({_short(error, self.token)}); the same command goes"
+                " on with it",
+                file=sys.stderr,
+            )
 
     def is_unfinished(self, repo_id: str, repo_type: str = "model") -> bool:
         """Whether a repository was made from this machine and not settled yet: it is private only because of that."""
@@ -299,7 +332,7 @@ class HubClient:
         try:
             self.ask(what, lambda: self.api.update_repo_settings(repo_id, private=False, repo_type=repo_type))
         except RepositoryNotFoundError:
-            raise HubError(f"{what}: it was removed meanwhile; run the same command again to make it anew") from None
+            raise HubError(f"{what}: it was removed meanwhile; {_AGAIN}") from None
 
     def _mark(self, repo_id: str, repo_type: str) -> Path:
         """A file that stands for "made here, not settled yet": it outlives a kill and a Hub out of reach."""
@@ -315,22 +348,9 @@ def _is_same(content: Content, blob_id: str, sha256: str | None) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == blob_id
 
 
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may go through later."""
-    if isinstance(error, HfHubHTTPError):
-        status = _status(error)
-        return status is None or status == 429 or status >= 500
-    is_network = type(error).__module__.split(".")[0] in _NETWORK
-    return is_network or isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
-
-
 def _short(error: BaseException, token: str | None) -> str:
     """The first line of an error, with its kind where the text alone says little."""
-    status = _status(error)
+    status = status_of(error)
     if status == 429:
         return "the Hub asks for fewer requests (429)"
     if status is not None and status >= 500:

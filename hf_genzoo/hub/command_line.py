@@ -2,6 +2,10 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_genzoo.hub.publisher import Published
 
 DESCRIPTION = """\
 Publish a trained folder on the Hugging Face Hub, so that strangers can load it, trust it and read about it.
@@ -23,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", help="an exported folder: what a training leaves in --output_dir")
     parser.add_argument("--repo_id", required=True, help="repository to publish as, user/name; made if there is none")
-    parser.add_argument("--private", action="store_true", help="keep a new repository private")
+    parser.add_argument(
+        "--private", action="store_true", help="keep a new repository private; one that exists stays as it is"
+    )
     parser.add_argument("--space", action="store_true", help="publish the demo, too, as a Space of the same name")
     parser.add_argument(
         "--variant", nargs="+", default=[], choices=("fp16", "bf16"), help="add the weights in lower precision"
@@ -45,12 +51,28 @@ def run(args: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr),
     )
     if args.dry_run:
-        for path, size in done.files.items():
-            print(f"{size:>12,}  {path}")
-        print(f"{sum(done.files.values()):>12,}  bytes would go up to {done.url}; nothing was sent")
+        _print_plan(done, args)
         return 0
     print(f"{'Published' if done.changed else 'Unchanged'}: {done.url}")
     print(f'hf_genzoo.load("{done.repo_id}", revision="{done.revision}")')
     if done.space_url:
         print(f"Demo: {done.space_url}")
     return 0
+
+
+def _print_plan(plan: "Published", args: argparse.Namespace) -> None:
+    """What would happen, step by step, and which files would go up."""
+    print(plan.report)
+    shown = "kept private" if args.private else "shown"
+    print(f"{plan.url}: made if there is none, loaded back and compared, then {shown}. One commit with")
+    _print_sizes(plan.files)
+    if plan.space_files:
+        print(f"and the Space {plan.repo_id}:")
+        _print_sizes(plan.space_files)
+    print("nothing was sent")
+
+
+def _print_sizes(files: dict[str, int]) -> None:
+    for path, size in files.items():
+        print(f"{size:>14,}  {path}")
+    print(f"{sum(files.values()):>14,}  bytes in all")

@@ -6,30 +6,36 @@ by its hash, in clean interpreters, with the same samples. Killed anywhere, a st
 all of the new, and the same command goes on from there.
 """
 
-import errno
 import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import constants
 
 from hf_genzoo.hub import verifier
 from hf_genzoo.hub.card import LICENSE, pin, relocate, unpinned
 from hf_genzoo.hub.card_data import public_name
 from hf_genzoo.hub.check_folder import check_folder
-from hf_genzoo.hub.client import Commit, Content, HubClient, HubError, Patience, scrub
+from hf_genzoo.hub.client import Commit, Content, HubClient, HubError, check_name
 from hf_genzoo.hub.layout import CARD, belonging_files, read_index
+from hf_genzoo.hub.patience import Patience, full_disk_in, is_disk_full
+from hf_genzoo.hub.secrets import scrub
 from hf_genzoo.hub.variants import add_variant
 
-OWNED_SUFFIXES = (".py", ".safetensors", ".safetensors.index.json")  # what a later push may remove from a repository
+LATER = "0" * 40  # stands for the commit that a Space will open, before there is one
 LICENCE_FILE = "LICENSE"
 RECORDS = ("training.json", "results.json")
 
 _ABSOLUTE = re.compile(r"(?<![\w.:/-])/[\w.-][^\s'\",:]*")
+_OWNED = re.compile(r".*(\.py|\.safetensors(\.index(\.[^.]+)?\.json)?)")  # what a later publication may remove
+_OWNED_SPACE = re.compile(r"app\.py|demo/.*")
 _PINNED = re.compile(r'revision="([0-9a-f]{40})"')
 
 _NOT_BACK = "{} does not load back from the Hub as it should; run the same command again to repair it"
@@ -47,7 +53,9 @@ class Published:
         url: Its page.
         changed: Whether anything had to be uploaded.
         files: What the repository holds, with sizes in bytes.
+        report: What was tried and seen, line by line.
         space_url: The Space's page, if one was asked for.
+        space_files: What the Space holds, with sizes in bytes.
     """
 
     repo_id: str
@@ -55,7 +63,9 @@ class Published:
     url: str
     changed: bool
     files: dict[str, int]
+    report: str
     space_url: str | None = None
+    space_files: dict[str, int] = field(default_factory=dict)
 
 
 def publish(
@@ -94,32 +104,36 @@ def publish(
     problems = check_folder(folder)  # the quick checks first: most mistakes need no network
     if problems:
         raise HubError(f"{folder} is not fit to be published:\n- " + "\n- ".join(problems))
-    client = None if dry_run else HubClient(token, patience)
-    if client is not None:
-        client.key(repo_id)
-    endpoint = client.api.endpoint if client else "https://huggingface.co"
+    client = None
+    if dry_run:
+        check_name(repo_id)
+    else:
+        client = HubClient(token, patience)
+        _check_visibility(client, repo_id, private, space, say)
     try:
         with tempfile.TemporaryDirectory(prefix="genzoo-publish-") as name:
-            stage = _stage(folder, Path(name), repo_id, f"{endpoint}/{repo_id}/resolve/main", variants)
+            stage = _stage(folder, Path(name), repo_id, variants)
+            _refuse_tokens(stage, folder, client.token if client else token)
             say(f"checking {folder} in every way it must load")
             local = _checked(verifier.verify(stage), f"{folder} does not load as it should; nothing was published")
-            files: dict[str, Content] = {path: stage / path for path in _files(stage)}
-            sizes = {path: (stage / path).stat().st_size for path in _files(stage)}
-            if client is None:
-                return Published(repo_id, None, f"{endpoint}/{repo_id}", False, sizes)
-            commit = _publish_model(client, repo_id, files, local, private, say)
-            space_url = _publish_space(client, stage, repo_id, commit.sha, private, say) if space else None
+            plan = _plan(stage, repo_id, local, space)
+            return plan if client is None else _carry_out(plan, client, stage, local, private, say)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         raise HubError(_disk_message(folder, error)) from error
-    return Published(repo_id, commit.sha, f"{endpoint}/{repo_id}", commit.changed, sizes, space_url)
 
 
-def _stage(folder: Path, stage: Path, repo_id: str, url: str, variants: Sequence[str]) -> Path:
+def _check_visibility(client: HubClient, repo_id: str, private: bool, space: bool, say: Say) -> None:
+    for repo_type in ("model", "space") if space else ("model",):
+        before = client.check_private(repo_id, private=private, repo_type=repo_type)
+        if before == "private" and not private and not client.is_unfinished(repo_id, repo_type):
+            say(f"{client.key(repo_id, repo_type)} is private and stays so; its settings on the Hub make it public")
+
+
+def _stage(folder: Path, stage: Path, repo_id: str, variants: Sequence[str]) -> Path:
     """The whole repository as it will be, apart from the folder, which a training may still write to."""
-    index = read_index(folder)
-    for path in belonging_files(folder, index):
+    for path in belonging_files(folder, read_index(folder)):
         (stage / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, stage / path)
     for variant in variants:
@@ -129,10 +143,44 @@ def _stage(folder: Path, stage: Path, repo_id: str, url: str, variants: Sequence
             record = json.loads((stage / name).read_text(encoding="utf-8"))
             (stage / name).write_text(json.dumps(_without_paths(record), indent=1), encoding="utf-8")
     card = (stage / CARD).read_text(encoding="utf-8")
+    url = f"{constants.ENDPOINT}/{repo_id}/resolve/main"
     (stage / CARD).write_text(relocate(card, repo_id, url), encoding="utf-8")
     if not (stage / LICENCE_FILE).exists():
         (stage / LICENCE_FILE).write_text(_licence(), encoding="utf-8")
     return stage
+
+
+def _refuse_tokens(stage: Path, folder: Path, token: str | None) -> None:
+    """No file with an access token goes up: settings that lie in the folder may hold one.
+
+    Raises:
+        HubError: A file holds one; the message names the file.
+    """
+    for path in _files(stage):
+        if path.endswith(".safetensors"):
+            continue
+        text = (stage / path).read_bytes().decode("utf-8", errors="replace")
+        if scrub(text, token) != text:
+            raise HubError(f"{folder / path} holds an access token: take it out of the file, or the file away")
+
+
+def _plan(stage: Path, repo_id: str, local: list[verifier.Result], space: bool) -> Published:
+    """What will be, before the Hub is asked for anything; the demo is built too, so that what can fail fails here."""
+    sizes = {path: (stage / path).stat().st_size for path in _files(stage)}
+    demo = {path: len(data) for path, data in _space_files(stage, repo_id, LATER).items()} if space else {}
+    url = f"{constants.ENDPOINT}/{repo_id}"
+    return Published(repo_id, None, url, False, sizes, verifier.report(local), None, demo)
+
+
+def _carry_out(
+    plan: Published, client: HubClient, stage: Path, local: list[verifier.Result], private: bool, say: Say
+) -> Published:
+    files: dict[str, Content] = {path: stage / path for path in plan.files}
+    commit = _publish_model(client, plan.repo_id, files, local, private, say)
+    done = replace(plan, revision=commit.sha, changed=commit.changed)
+    if plan.space_files:
+        done = replace(done, space_url=_publish_space(client, stage, plan.repo_id, commit.sha, private, say))
+    return done
 
 
 def _licence() -> str:
@@ -155,10 +203,13 @@ def _files(stage: Path) -> list[str]:
     return sorted(path.as_posix() for path in belonging_files(stage, read_index(stage)))
 
 
-def _checked(results: list[verifier.Result], otherwise: str) -> list[verifier.Result]:
+def _checked(results: list[verifier.Result], otherwise: str, token: str | None = None) -> list[verifier.Result]:
     failed = [result for result in results if not result.ok]
     if failed:
-        raise HubError(f"{otherwise}:\n{scrub(verifier.report(failed))}")
+        reasons = verifier.report(failed)
+        if (number := full_disk_in(reasons)) is not None:  # met by one of the clean interpreters
+            raise OSError(number, os.strerror(number))
+        raise HubError(f"{otherwise}:\n{scrub(reasons, token)}")
     return results
 
 
@@ -176,7 +227,7 @@ def _publish_model(
     pinned = _PINNED.search(there)
     if pinned and not client.is_unfinished(repo_id) and unpinned(there) == card:
         differing = client.differing(repo_id, {**files, CARD: there.encode("utf-8")})
-        if not any(path in files or path.endswith(OWNED_SUFFIXES) for path in differing):
+        if not any(path in files or _OWNED.fullmatch(path) for path in differing):
             say(f"{repo_id} holds all of this already")
             return Commit(pinned[1], f"{client.api.endpoint}/{repo_id}/commit/{pinned[1]}", False)
     say(f"uploading {len(files)} files to {repo_id}")
@@ -184,10 +235,10 @@ def _publish_model(
         repo_id,
         files,
         message="Publish with hf_genzoo",
-        owned=lambda path: path.endswith(OWNED_SUFFIXES),
+        owned=lambda path: _OWNED.fullmatch(path) is not None,
     )
     say(f"loading {repo_id} back from the Hub at {commit.sha}")
-    _checked(_loaded_back(client, repo_id, commit.sha, local), _NOT_BACK.format(repo_id))
+    _checked(_loaded_back(client, repo_id, commit.sha, local), _NOT_BACK.format(repo_id), client.token)
     client.settle(repo_id, private=private)
     client.commit(
         repo_id, {CARD: pin(card, commit.sha).encode("utf-8")}, message="Name the checked commit in the card"
@@ -206,20 +257,27 @@ def _loaded_back(client: HubClient, repo_id: str, sha: str, local: list[verifier
     return results
 
 
-def _publish_space(client: HubClient, stage: Path, repo_id: str, revision: str, private: bool, say: Say) -> str:
-    """The demo as a Space that runs the published commit."""
+def _space_files(stage: Path, repo_id: str, revision: str) -> dict[str, bytes]:
     from hf_genzoo.demo.space import space_files
 
+    return space_files(stage, repo_id, revision)
+
+
+def _publish_space(client: HubClient, stage: Path, repo_id: str, revision: str, private: bool, say: Say) -> str:
+    """The demo as a Space that runs the published commit."""
     say(f"publishing the demo as the Space {repo_id}")
     commit = client.commit(
         repo_id,
-        space_files(stage, repo_id, revision),
+        _space_files(stage, repo_id, revision),
         message=f"Demo of {repo_id} at {revision[:10]}",
         repo_type="space",
-        owned=lambda path: path.endswith(OWNED_SUFFIXES),
+        owned=lambda path: _OWNED_SPACE.fullmatch(path) is not None,
         sdk="gradio",
     )
-    client.settle(repo_id, private=private, repo_type="space")
+    is_private = private or client.visibility(repo_id) == "private"
+    client.settle(repo_id, private=is_private, repo_type="space")
+    if is_private:
+        say("the model is private, so the Space is, too: it needs a token that may read it, as secret HF_TOKEN")
     return commit.url.partition("/commit/")[0]
 
 

@@ -100,7 +100,7 @@ def push(output_dir: Path, args: TrainingArgs) -> None:
         private = bool(args.hub_private_repo)
         try:
             done = publish(output_dir, args.hub_model_id, private=private, token=args.hub_token)
-        except HubError as error:
+        except (ValueError, OSError) as error:
             words = ["genzoo", "publish", str(output_dir), "--repo_id", args.hub_model_id]
             again = shlex.join([*words, "--private"] if private else words)
             raise HubError(f"{error}\nThe training is finished and kept; to publish it: {again}") from error
