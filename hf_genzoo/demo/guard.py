@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 
 MAX_IMAGES = 36
 """Pictures in one request."""
+MAX_BATCH_PIXELS = 1_050_000
+"""Pixels of all the pictures of one request: 4 of 512 x 512, or the full number of small ones."""
 MAX_POINTS = 2000
 """Points in the plane in one request."""
 MAX_STEPS = 250
@@ -42,8 +44,7 @@ def check_between(name: str, value: float | None, low: float, high: float) -> No
         ValueError: names the value and the limits.
     """
     if value is None or not low <= value <= high:  # also what is not a number
-        said = "empty" if value is None else f"{value:g}"
-        raise ValueError(f"{name} must lie between {low:g} and {high:g}; it is {said}.")
+        raise ValueError(f"{name} must lie between {low} and {high}; it is {'empty' if value is None else value}.")
 
 
 def check_whole(name: str, value: float | None, low: int, high: int) -> int:

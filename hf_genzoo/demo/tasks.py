@@ -9,9 +9,6 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 Kind = Literal["sampling", "image to image", "text to image"]
 
-NULL_CLASS = "null"
-"""How our pipelines call no label."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -51,16 +48,18 @@ def task_of(pipeline: DiffusionPipeline) -> Task:
     takes = frozenset(inspect.signature(type(pipeline).__call__).parameters) - {"self", "args", "kwargs"}
     classes = _classes(pipeline) if "class_labels" in takes else ()
     latent = all(callable(getattr(type(pipeline), name, None)) for name in ("encode", "decode"))
+    if "mask_image" in takes:
+        raise ValueError(f"there is no demo for a {type(pipeline).__name__} yet: it needs a mask drawn on the image")
     if "image" in takes:
         return Task("image to image", takes, classes)
     if "prompt" in takes:
         return Task("text to image", takes, classes)
-    if "batch_size" in takes or "class_labels" in takes:
+    if "batch_size" in takes or classes:
         points = _gives_points(pipeline, takes)
         return Task("sampling", takes, classes, points, latent and not points)
     raise ValueError(
         f"there is no demo for a {type(pipeline).__name__}: its call takes none of image, prompt, batch_size and "
-        f"class_labels, but {', '.join(sorted(takes)) or 'nothing'}"
+        f"class_labels (of known classes), but {', '.join(sorted(takes)) or 'nothing'}"
     )
 
 

@@ -1,0 +1,87 @@
+"""The app of a pipeline: the tabs that fit what it does, in one look that needs no network."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import gradio as gr
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from .examples import Examples
+from .guard import MAX_QUEUE, MAX_UPLOAD
+from .image_tab import add_image_tab
+from .sampling_tab import add_sampling_tab
+from .tasks import task_of
+
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
+
+CSS = """
+.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container * { overflow-wrap: anywhere; }
+.small-pictures img { image-rendering: pixelated; }
+.steps progress { width: 100%; accent-color: var(--color-accent); }
+.steps p { margin: 0; }
+.fixed-width { flex-grow: 0 !important; }
+"""
+
+_CACHE_CHECK, _CACHE_AGE = 300, 1800  # seconds: results are files on the server, so they are removed again
+
+
+def build_app(
+    pipeline: DiffusionPipeline,
+    *,
+    title: str,
+    examples: Examples | None = None,
+    about: str = "",
+    card_url: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> gr.Blocks:
+    """The app of a pipeline. Start it with `start`.
+
+    Args:
+        pipeline: Any pipeline that samples, turns an image into another, or paints from a text.
+        title: Heading of the page and name of the browser's tab.
+        examples: Real pictures to offer.
+        about: What the model is, in a sentence or two.
+        card_url: Where its card can be read.
+        defaults: Settings to begin with, by names of the call's arguments ("num_inference_steps", "guidance_scale").
+
+    Raises:
+        ValueError: If no app fits the pipeline.
+    """
+    task = task_of(pipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CACHE_CHECK, _CACHE_AGE)) as app:
+        card = f" [Model card]({card_url})" if card_url else ""
+        gr.Markdown(f"# {title}\n\n{about}{card}".rstrip())
+        if task.kind == "image to image":
+            add_image_tab(pipeline, task, examples, defaults or {})
+        elif task.latent and find_spec(f"{__package__}.latent_explorer"):
+            from .latent_explorer import add_latent_tabs
+
+            with gr.Tabs():
+                with gr.Tab("Sample"):
+                    add_sampling_tab(pipeline, task, defaults or {})
+                add_latent_tabs(pipeline, examples)
+        else:
+            add_sampling_tab(pipeline, task, defaults or {})
+    # One request at a time: the networks are shared, and two at once would be slower than one after the other.
+    return app.queue(max_size=MAX_QUEUE, default_concurrency_limit=1)
+
+
+def start(app: gr.Blocks, **options: Any) -> str:
+    """Start an app in the background, with its look and limits.
+
+    Args:
+        app: What `build_app` gives.
+        options: As in gradio's `launch` (`server_name`, `server_port`, `share`, `inbrowser`, ...).
+
+    Returns:
+        Its address on this machine.
+    """
+    theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO_FONTS)
+    _, url, _ = app.launch(
+        theme=theme, css=CSS, max_file_size=MAX_UPLOAD, prevent_thread_lock=True, ssr_mode=False, quiet=True, **options
+    )
+    return url

@@ -1,0 +1,49 @@
+"""Image to image: a picture goes in, and a slider moves between before and after."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from PIL import Image
+
+from .examples import Examples
+from .form import Form, Request
+from .panel import Panel
+from .tasks import Task
+
+_OFFERED = 6
+
+
+def add_image_tab(
+    pipeline: DiffusionPipeline, task: Task, examples: Examples | None, defaults: Mapping[str, Any]
+) -> None:
+    """Put image to image into the page that is being built.
+
+    Args:
+        pipeline: The shared pipeline.
+        task: What it does.
+        examples: Pictures to offer.
+        defaults: Settings to begin with.
+    """
+    form = Form(pipeline, task, defaults)
+    panel = Panel(form, "Change the picture")
+    with gr.Row():
+        with gr.Column(min_width=300, scale=2):
+            form.add()
+            panel.add_buttons()
+            if examples is not None and len(examples):
+                offered = [[examples.picture(index)] for index in range(min(_OFFERED, len(examples)))]
+                gr.Examples(offered, [form.fields["image"]], label="Try one")
+        with gr.Column(min_width=300, scale=3):
+            panel.add_status()
+            slider = gr.ImageSlider(
+                label="Before and after", type="pil", format="png", interactive=False, elem_id="pair"
+            )
+            panel.add_downloads()
+
+    def show(images: list[Image.Image], asked: Request) -> list[Any]:
+        before = asked.call["image"]
+        return [(before.resize(images[0].size, Image.Resampling.LANCZOS), images[0])]
+
+    panel.wire([slider], show, "change")

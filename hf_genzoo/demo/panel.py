@@ -1,0 +1,157 @@
+"""What every app has: Sample and Stop, how far a request has come, and the wiring between them."""
+
+import html
+import inspect
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from .form import Form, Request
+from .guard import friendly
+from .pictures import pack
+from .runs import Step, stream
+
+Show = Callable[[list[Image.Image], Request], list[Any]]
+
+
+class Stops:
+    """For each browser session, the event that stops its request."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, threading.Event] = {}
+
+    def begin(self, session: str) -> threading.Event:
+        """The event of a request that begins."""
+        self._events[session] = event = threading.Event()
+        return event
+
+    def stop(self, session: str) -> bool:
+        """Stop a session's request; whether there was one."""
+        event = self._events.get(session)
+        if event is not None:
+            event.set()
+        return event is not None
+
+    def end(self, session: str, event: threading.Event) -> None:
+        """Forget a request that has ended."""
+        if self._events.get(session) is event:
+            del self._events[session]
+
+
+class Panel:
+    """Sample and Stop, the status, an unfinished picture, and files to download.
+
+    Args:
+        action: What the button says.
+    """
+
+    def __init__(self, form: Form, action: str):
+        self.form, self.action, self.stops = form, action, Stops()
+
+    def add_buttons(self) -> None:
+        """Put the buttons into the page."""
+        with gr.Row():
+            self.go = gr.Button(self.action, variant="primary", min_width=100, elem_id="go")
+            self.halt = gr.Button("Stop", variant="stop", min_width=100, elem_id="stop")
+
+    def add_status(self) -> None:
+        """Put the status and the preview into the page."""
+        self.status = gr.HTML(status(f"Press {self.action}."), label="Status", elem_classes="steps", elem_id="status")
+        self.preview = gr.Image(
+            label="On the way", visible=False, interactive=False, buttons=[], format="webp", elem_id="preview"
+        )
+
+    def add_downloads(self) -> None:
+        """Put the download buttons into the page."""
+        with gr.Row():
+            self.picture = gr.DownloadButton("Download picture (PNG)", size="sm", interactive=False, min_width=150)
+            self.archive = gr.DownloadButton("Download all (ZIP)", size="sm", interactive=False, min_width=150)
+
+    def wire(self, outputs: Sequence[Any], show: Show, api_name: str) -> None:
+        """Connect the buttons.
+
+        Args:
+            outputs: Components that show the result.
+            show: Their values from the finished pictures and what was asked for.
+            api_name: Name of the function for programs.
+        """
+        function = friendly(self._function(len(outputs), show))
+        every = [self.status, self.preview, *outputs, self.picture, self.archive]
+        started = self.go.click(
+            function,
+            list(self.form.fields.values()),
+            every,
+            api_name=api_name,
+            show_progress="minimal",
+            show_progress_on=self.status,
+            concurrency_id="model",
+        )
+        # Whoever still waits in the queue is taken out of it; a request that runs ends after the step it is at.
+        self.halt.click(
+            self._halt,
+            outputs=[self.status, self.preview],
+            cancels=[started],
+            queue=False,
+            api_visibility="private",
+        )
+
+    def _halt(self, request: gr.Request) -> tuple[str, Any]:
+        stopped = self.stops.stop(str(request.session_hash))
+        return status("Stopped." if stopped else "Nothing is running."), gr.update(visible=False)
+
+    def _function(self, shown: int, show: Show) -> Callable[..., Any]:
+        names = list(self.form.fields)
+
+        def sample(request: gr.Request, *given: Any) -> Generator[list[Any], None, None]:
+            asked = self.form.request(dict(zip(names, given, strict=True)))
+            session = str(request.session_hash)
+            stop = self.stops.begin(session)
+            skip = [gr.skip()] * shown
+            try:
+                yield [status("Starting ..."), gr.skip(), *skip, gr.skip(), gr.skip()]
+                for event in stream(asked.pipeline, asked.call, stop):
+                    if isinstance(event, Step):
+                        now = gr.skip() if event.picture is None else gr.update(value=event.picture, visible=True)
+                        yield [progress(event), now, *skip, gr.skip(), gr.skip()]
+                    elif event.images is None:
+                        yield [status("Stopped."), gr.update(visible=False), *skip, gr.skip(), gr.skip()]
+                    else:
+                        yield from self._finished(list(event.images), asked, show)
+            finally:
+                self.stops.end(session, stop)
+
+        return _with_parameters(sample, names)
+
+    def _finished(self, images: list[Image.Image], asked: Request, show: Show) -> Generator[list[Any], None, None]:
+        with tempfile.TemporaryDirectory(prefix="genzoo-demo-") as folder:
+            files = pack(images, asked.settings, Path(folder))
+            downloads = [gr.update(value=str(file), interactive=True) for file in files]
+            # gradio copies the files to its cache before it asks for more, so they can go afterwards.
+            yield [status("Done."), gr.update(value=None, visible=False), *show(images, asked), *downloads]
+
+
+def status(message: str) -> str:
+    """A line of text that screen readers announce."""
+    return f'<p role="status">{html.escape(message)}</p>'
+
+
+def progress(step: Step) -> str:
+    """How far a request has come."""
+    total = max(step.total, 1)
+    bar = f'<progress max="{total}" value="{step.done}" aria-label="Steps done"></progress>'
+    return f"<p>Step {step.done} of {total}</p>{bar}"
+
+
+def _with_parameters(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A function of (request, *values) under the names of the controls, by which programs can call it."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    request = inspect.Parameter("request", kind, annotation=gr.Request)
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [request, *(inspect.Parameter(name, kind) for name in names)]
+    )
+    return function

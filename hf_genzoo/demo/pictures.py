@@ -1,0 +1,74 @@
+"""Pictures on their way to the page: grids, previews of unfinished ones, and files to take home."""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.pil_utils import make_image_grid
+from PIL import Image
+from torch import Tensor
+
+SMALL = 128
+"""Pictures with fewer pixels a side are enlarged without smoothing, so that one sees what the model makes."""
+PREVIEW_SIDE = 512
+
+
+def grid(images: Sequence[Image.Image], tile: int | None = None) -> Image.Image:
+    """Pictures laid out in a square, row by row, each enlarged by a whole factor up to `tile` pixels a side."""
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = images[0].size
+    factor = max(1, (tile or SMALL) // max(width, height))
+    size = (width * factor, height * factor)
+    cells = [image.convert("RGB").resize(size, Image.Resampling.NEAREST) for image in images]
+    cells += [Image.new("RGB", size, "white")] * (rows * columns - len(cells))
+    return make_image_grid(cells, rows, columns)
+
+
+def preview(pipeline: DiffusionPipeline, latents: Any) -> Image.Image | None:
+    """What unfinished samples look like, as one picture; None for what cannot be shown as a picture.
+
+    Latents (B, C, H, W) of a latent model are decoded; those of a model of pixels are the noisy pictures themselves.
+    """
+    if not isinstance(latents, Tensor) or latents.ndim != 4:
+        return None
+    vae = pipeline.components.get("vae")
+    if vae is not None:
+        if latents.shape[1] != vae.config.get("latent_channels"):
+            return None
+        shift = vae.config.get("shift_factor") or 0.0
+        latents = vae.decode(latents.to(vae.dtype) / vae.config.get("scaling_factor", 1.0) + shift).sample
+    if latents.shape[1] not in (1, 3):
+        return None
+    sample = latents.detach().cpu().float()
+    # Some samplers let the noise grow far beyond the pictures' range: shown as it is, it would be black and white.
+    sample = sample / sample.std().clamp(min=1.0)
+    images: Any = VaeImageProcessor().postprocess(sample, output_type="pil")
+    columns = math.ceil(math.sqrt(len(images)))
+    return grid(images, tile=max(1, PREVIEW_SIDE // columns))
+
+
+def pack(images: Sequence[Image.Image], settings: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Files to download: the grid as a PNG, and a zip of every picture with the settings that made them.
+
+    Args:
+        images: The pictures.
+        settings: What was asked for, as JSON takes it.
+        folder: Where the files are written.
+
+    Returns:
+        The paths of the PNG and of the zip.
+    """
+    picture, archive = folder / "samples.png", folder / "samples.zip"
+    (images[0] if len(images) == 1 else grid(images)).save(picture)
+    with zipfile.ZipFile(archive, "w") as files:
+        for index, image in enumerate(images):
+            with files.open(f"{index:03d}.png", "w") as file:
+                image.save(file, "PNG")
+        files.writestr("settings.json", json.dumps(dict(settings), indent=1))
+    return picture, archive
