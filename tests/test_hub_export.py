@@ -82,8 +82,11 @@ def test_code_is_published_verbatim_under_unique_names(tmp_path: Path) -> None:
         folder = export(tiny_vae(), tmp_path / "vae")
     (pipeline_file,) = folder.glob("*.py")
     (network_file,) = folder.glob("vae/*.py")
-    for path, module in ((pipeline_file, pipelines), (network_file, networks)):
-        assert path.read_bytes() == Path(module.__file__ or "").read_bytes()
+    assert network_file.read_bytes() == Path(networks.__file__ or "").read_bytes()
+    source = Path(pipelines.__file__ or "").read_bytes()
+    assert pipeline_file.read_bytes().startswith(source)
+    assert pipeline_file.read_bytes().endswith(b"\n\ntake_code_along(VAEPipeline)\n")
+    for path in (pipeline_file, network_file):
         assert path.stem.endswith(content_hash(path.read_text(encoding="utf-8")))
     index = read_index(folder)
     assert index.pipeline == (pipeline_file.stem, "VAEPipeline")

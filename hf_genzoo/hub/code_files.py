@@ -19,6 +19,9 @@ ALLOWED_IMPORTS = frozenset({"numpy", "PIL", "torch", *STOCK_LIBRARIES})
 _SCANNED_IMPORT = re.compile(r"^\s*(?:import\s+(\S+)\s*$|from\s+(\S+)\s+import)")
 
 
+_ADDED = "\n\n# Added by hf_genzoo at export: a copy made with `save_pretrained` takes its code along.\n"
+
+
 class PublishedFileError(ValueError):
     """A file cannot be published because it is not self-contained."""
 
@@ -99,8 +102,8 @@ def unwrap(component: Any) -> Any:
 def code_file(cls: type, prefix: str | None = None) -> CodeFile:
     """The file to publish for a class that is not stock.
 
-    The name is the module's own name (or `prefix`, for a pipeline) with the hash of the text. A class that was loaded
-    from a repository keeps its name, because its text is the same.
+    The name is the module's own name (or `prefix`, for a pipeline, whose file gets an addition: `pipeline_text`) with
+    the hash of the text. A class that was loaded from a repository keeps its name, because its text is the same.
 
     Raises:
         PublishedFileError: The class has no source file, is not at the top level of it, breaks the import rule, or its
@@ -112,9 +115,19 @@ def code_file(cls: type, prefix: str | None = None) -> CodeFile:
         raise PublishedFileError(f"{path}: {cls.__qualname__} must be defined at the top level of its file")
     text = text_of(path)
     _warn_if_edited(cls, path, text)
+    text = pipeline_text(text, cls.__name__) if prefix else text
     stem = f"{prefix or _own_name(path)}_{content_hash(text)}"
     _check_clash(stem, cls)
     return CodeFile(stem, cls.__name__, text)
+
+
+def pipeline_text(text: str, class_name: str) -> str:
+    """What is published of a pipeline's file: the file, and `hf_genzoo.hub.portable` behind it.
+
+    A file that was itself published gets the present version of that addition.
+    """
+    addition = text_of(Path(__file__).with_name("portable.py"))
+    return f"{text.partition(_ADDED)[0]}{_ADDED}{addition}\n\ntake_code_along({class_name})\n"
 
 
 def _source_file(cls: type) -> Path:

@@ -18,6 +18,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from hf_genzoo.families import FAMILIES
+from hf_genzoo.hub.code_files import pipeline_text
 from hf_genzoo.hub.layout import (
     STOCK_LIBRARIES,
     Index,
@@ -143,6 +144,8 @@ def _warn_if_other_version(module: ModuleType, expected: str, class_name: str, w
     source = importlib.util.find_spec(module.__name__)
     get_source = getattr(source.loader, "get_source", None) if source else None
     text = get_source(module.__name__) if get_source else None
+    if text is not None and f"{PACKAGE}.pipelines." in module.__name__:
+        text = pipeline_text(text, class_name)
     if text is None or content_hash(text) == expected:
         return
     warnings.warn(
