@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -102,6 +104,8 @@ class TestWithoutFault:
         assert "vae/diffusion_pytorch_model.safetensors" in shown
         assert "nothing was sent" in shown
         assert "checkpoint-4" not in shown
+        assert "ok   in this process" in shown
+        assert main(["publish", str(folder), "--repo_id", "vae", "--dry_run"]) == 1
         assert hub.requests == []
 
     def test_private_stays_private_and_is_refused_without_a_token(
@@ -140,6 +144,21 @@ class TestWithoutFault:
         with pytest.raises(HubError, match="no access token: run `hf auth login`"):
             publish(folder, REPO)
         assert hub.requests == []
+
+    def test_a_file_with_a_token_stays_here(self, hub: HubServer, folder: Path) -> None:
+        (folder / "settings.yaml").write_text(f"push_to_hub: true\nhub_token: {TOKEN}\n")
+        with pytest.raises(HubError, match=r"settings\.yaml holds an access token: take it out") as caught:
+            publish(folder, REPO, patience=HURRY)
+        assert TOKEN not in str(caught.value)
+        assert hub.repos == {}
+
+    def test_a_public_repository_is_not_taken_for_private(self, hub: HubServer, folder: Path) -> None:
+        publish(folder, REPO, patience=HURRY)
+        before = hub.snapshot()
+        export(tiny_vae(seed=1), folder, training=TRAINING)
+        with pytest.raises(HubError, match=r"is public, so --private cannot be kept: make it private in its settings"):
+            publish(folder, REPO, private=True, patience=HURRY)
+        assert hub.snapshot() == before
 
     def test_a_bad_name_or_a_failed_check_makes_nothing(self, hub: HubServer, folder: Path, monkeypatch) -> None:
         with pytest.raises(HubError, match="'vae' lacks its owner: pass 'tester/vae'"):
@@ -295,6 +314,67 @@ from hf_genzoo.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))  # a write beyond it fails, for real
 sys.exit(main(sys.argv[2:]))
 """
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a filesystem of so many bytes."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+
+    def make(size: int) -> Path:
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if subprocess.run(words, capture_output=True).returncode != 0:
+            pytest.skip("mounting a small filesystem needs rights that this user lacks")
+        return place
+
+    yield make
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("copies", [0.5, 1.5], ids=["at home", "loading back"])
+def test_a_disk_that_is_too_small(
+    copies: float, hub: HubServer, folder: Path, small_disk: Callable[[int], Path], tmp_path: Path, monkeypatch
+) -> None:
+    size = sum(len(data) for name, data in tree(folder).items() if not name.startswith(STAYS_HOME))
+    place = small_disk(int(copies * size))
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setenv("GENZOO_TEST_CACHE", str(place / "caches"))
+    message = rf"the disk is full: {re.escape(str(place))} must have room .*\({2 * size:,} bytes\).* set TMPDIR"
+    with pytest.raises(HubError, match=message):
+        publish(folder, REPO, patience=HURRY)
+    assert hub.snapshot() == {}
+    assert not list(place.glob("genzoo-*")), "what was copied is cleared away"
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("GENZOO_TEST_CACHE", str(tmp_path / "caches"))
+    publish(folder, REPO, patience=HURRY)
+    assert_complete(hub, folder)
+
+
+KILLED = """
+import sys
+from hf_genzoo.hub import Result, publish, publisher
+publisher.verifier.verify = lambda *args, **kwargs: [Result("taken for granted here", True, "", 0.0)]
+publish(*sys.argv[1:])
+"""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("where", ["POST /api/repos/create", "POST .*/commit/", "PUT .*/settings"])
+def test_killed_on_the_way(where: str, hub: HubServer, folder: Path) -> None:
+    words = [sys.executable, "-c", KILLED, str(folder), REPO]
+    process = subprocess.Popen(words, env={**os.environ, **hub.environment()})
+    hub.fail(where, then=process.kill)
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    if where.startswith("PUT"):
+        assert_complete(hub, folder, pinned=None)
+    else:
+        assert hub.snapshot() == {}
+    publish(folder, REPO, patience=HURRY)
+    assert_complete(hub, folder)
+    assert len(hub.repos[REPO].commits) == 3, "made, filled once, pinned"
 
 
 def test_a_full_disk(tmp_path: Path, folder: Path) -> None:

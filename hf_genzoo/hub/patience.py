@@ -38,7 +38,7 @@ class Patience:
         asked = _asked(error)
         if asked is not None:
             return min(asked, self.longest_asked)
-        return min(self.first * 2**attempt * random.uniform(0.8, 1.2), self.longest)
+        return min(self.first * 2**attempt, self.longest) * random.uniform(0.8, 1.0)
 
 
 def status_of(error: BaseException) -> int | None:
