@@ -6,6 +6,7 @@ memory than its own.
 """
 
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 JPEG_SHRINK_MARGIN = 4
 """A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as this many times the resolution is left."""
 
+_OBJECT = re.compile(r" <[\w.]+ object at 0x[0-9a-f]+>")  # Pillow names the stream, which tells nobody anything
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -173,7 +175,8 @@ def _naming_damage() -> Iterator[None]:
     except (CorruptImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise CorruptImageError(f"{type(error).__name__}: {error}") from error
+        text = _OBJECT.sub("", str(error))
+        raise CorruptImageError(f"{type(error).__name__}: {text}") from error
 
 
 def _stored(value: Any) -> bytes | np.ndarray:

@@ -142,7 +142,8 @@ def load_rows(args: DataArgs, split: str, streaming: bool = False) -> Dataset | 
     except DatasetNotFoundError as error:
         raise FileNotFoundError(
             f"{name!r} is neither a folder here, nor an embedded set ({', '.join(IMAGE_SETS)}), nor a dataset on the "
-            f"Hub that this machine can reach: {error}"
+            f"Hub that this machine can reach: {error} If it is private, run `hf auth login` with a token that may "
+            "read it, or set HF_TOKEN."
         ) from error
     except ConnectionError as error:
         raise FileNotFoundError(

@@ -82,7 +82,7 @@ def factors(split: str, draw: Draw = EMBEDDED) -> np.ndarray:
     sizes = draw.sizes(NUM_PICTURES)
     if sum(sizes.values()) > NUM_COMBINATIONS:
         raise ValueError(
-            f"sprites has {NUM_COMBINATIONS:,} combinations of factors, too few for --num_samples {draw.num_samples:,} "
+            f"sprites has {NUM_COMBINATIONS:,} combinations of factors, too few for --num_samples {draw.num_samples} "
             f"and its held-out splits: ask for at most {NUM_COMBINATIONS * 5 // 6:,}"
         )
     numbers = np.random.default_rng(draw.seeds(VERSION, 2017)).permutation(NUM_COMBINATIONS)

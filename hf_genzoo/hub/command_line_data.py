@@ -1,6 +1,7 @@
 """`genzoo push-data`: flags in, `push_data` called, its result on the terminal."""
 
 import argparse
+import sys
 
 DESCRIPTION = """Publish a data set on the Hub as Parquet with a card: a Space or another machine can train from it.
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         max_shard_size=args.max_shard_size,
         dry_run=args.dry_run,
         output_dir=args.output_dir,
+        say=lambda line: print(line, file=sys.stderr),
     )
     for name, size in pushed.files.items():
         print(f"{size:>14,}  {name}")

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from hf_genzoo.data.cache import Skipped
 from hf_genzoo.data.decode import CorruptImageError, describe, stored_look
+from hf_genzoo.hub.client import HubError
 from hf_genzoo.hub.dataset_pictures import reduced, rows_to_show
 from hf_genzoo.hub.dataset_source import DEFAULT_CONFIG, Config, Split
 
@@ -84,9 +85,10 @@ def write_split(split: Split, folder: Path, *, max_shard_bytes: int, max_corrupt
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = Written(split.name, split.features, looks={name: Counter() for name in split.picture_columns})
+    rows = _checked_rows(split, written, max_corrupt, show)
     writer, size = None, 0
     try:
-        for group in _row_groups(_checked_rows(split, written, max_corrupt, show)):
+        for group in _row_groups(rows, min(ROW_GROUP_BYTES, max_shard_bytes)):
             if writer is None or size + group.nbytes > max_shard_bytes:
                 if writer is not None:
                     writer.close()
@@ -108,11 +110,11 @@ def write_split(split: Split, folder: Path, *, max_shard_bytes: int, max_corrupt
     return written
 
 
-def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _row_groups(tables: Iterator[pa.Table], most_bytes: int) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
-        if sum(t.nbytes for t in held) >= ROW_GROUP_BYTES or sum(map(len, held)) >= ROW_GROUP_ROWS:
+        if sum(t.nbytes for t in held) >= most_bytes or sum(map(len, held)) >= ROW_GROUP_ROWS:
             yield pa.concat_tables(held).combine_chunks()
             held = []
     if held:
@@ -201,7 +203,7 @@ def read_back(folder: Path, config: Config, splits: list[Written]) -> None:
         splits: What was written of it.
 
     Raises:
-        RuntimeError: types, number of rows, or one of the sample rows differ; the message says which.
+        HubError: types, number of rows, or one of the sample rows differ; the message says which.
     """
     for split in splits:
         rows = load_dataset(str(folder), config.name, split=split.name, streaming=True)
@@ -209,14 +211,14 @@ def read_back(folder: Path, config: Config, splits: list[Written]) -> None:
             raise TypeError("a stream was expected")
         where = f"split {split.name!r} of configuration {config.name!r}"
         if rows.features != split.features:
-            raise RuntimeError(f"{where} reads back with other types: {rows.features} instead of {split.features}")
+            raise HubError(f"{where} reads back with other types: {rows.features} instead of {split.features}")
         count, left = 0, dict(split.samples)
         with tqdm(total=split.num_rows, desc=f"checking {split.name}", unit="row") as bar:
             for table in rows.with_format("arrow").iter(batch_size=ROW_GROUP_ROWS):
                 for place in [place for place in left if count <= place < count + len(table)]:
                     if row_digest(table.slice(place - count, 1)) != left.pop(place):  # pyright: ignore
-                        raise RuntimeError(f"row {place} of {where} does not read back as it was written")
+                        raise HubError(f"row {place} of {where} does not read back as it was written")
                 count += len(table)
                 bar.update(len(table))
         if count != split.num_rows or left:
-            raise RuntimeError(f"{where} reads back with {count} rows instead of {split.num_rows}")
+            raise HubError(f"{where} reads back with {count} rows instead of {split.num_rows}")

@@ -185,8 +185,8 @@ def _about(request: Request, licence: str | None, description: str | None, sourc
         if licence is None:
             raise ValueError(
                 f"nothing says under which licence {request.name!r} may be passed on: give --license with an "
-                "identifier of the Hub, such as cc-by-4.0 or cc0-1.0; `other` if none fits (with --source to say which), "
-                "`unknown` if you do not know"
+                "identifier of the Hub, such as cc-by-4.0 or cc0-1.0; `other` if none fits (with --source to say "
+                "which), `unknown` if you do not know"
             )
         about = About(description, source, licence)
     if about.licence == "other" and not about.source:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, get_dataset_config_names
+from datasets.data_files import EmptyDatasetError
+from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
 from PIL import Image as PILImage
 
 from hf_genzoo.data.args import IMAGE_SETS, POINT_SETS, DataArgs
@@ -129,12 +131,19 @@ def _check_one_config(name: str) -> None:
     """Insist on a choice where a folder has several configurations.
 
     Raises:
+        FileNotFoundError: it holds no data.
         ValueError: it has.
     """
     path = Path(name).expanduser()
     if not path.is_dir() or any((path / file).exists() for file in ("dataset_dict.json", "state.json")):
         return
-    names = get_dataset_config_names(str(path))
+    try:
+        names = get_dataset_config_names(str(path))
+    except (EmptyDatasetError, DataFilesNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{name!r} holds no data that can be read: it takes pictures (with metadata.jsonl, or one folder a "
+            "class), or Parquet, arrow, JSON or CSV files"
+        ) from error
     if len(names) > 1:
         raise ValueError(f"{name!r} has several configurations: name one or more with --dataset_config_name {names}")
 
@@ -161,7 +170,11 @@ def _limited(split: Split, limit: int | None) -> Split:
 
 
 def _stored(request: Request, args: DataArgs, name: str) -> Split:
-    rows = load_rows(args, name)
+    try:
+        rows = load_rows(args, name)
+    except (DatasetGenerationError, pa.ArrowInvalid) as error:
+        reason = error.__cause__ or error
+        raise ValueError(f"split {name!r} of {request.name!r} cannot be read: {reason}") from error
     if not isinstance(rows, Dataset):
         raise TypeError("a map-style dataset was expected")
     for column in request.image_columns:
