@@ -17,12 +17,22 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 
 CSS = """
-.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
-.gradio-container, .gradio-container * { overflow-wrap: anywhere; }
+.gradio-container { max-width: min(1100px, 100vw) !important; margin: 0 auto !important; }
+.prose, .steps { overflow-wrap: anywhere; }
+/* As many columns as fit, also on a phone. */
+.gallery .grid-wrap, .gallery .gallery-container { max-height: none !important; height: auto !important; }
+.gallery .grid-container {
+  grid-template-columns: repeat(auto-fit, minmax(max(76px, 15%), 1fr)) !important;
+  grid-auto-rows: auto !important;
+}
+.gallery .thumbnail-item { aspect-ratio: 1; height: auto !important; }
 .small-pictures img { image-rendering: pixelated; }
-.steps progress { width: 100%; accent-color: var(--color-accent); }
 .steps p { margin: 0; }
-.fixed-width { flex-grow: 0 !important; }
+.steps progress { width: 100%; height: 10px; appearance: none; border: 0; }
+.steps progress::-webkit-progress-bar { background: var(--border-color-primary); border-radius: 5px; }
+.steps progress::-webkit-progress-value { background: var(--color-accent); border-radius: 5px; }
+.steps progress::-moz-progress-bar { background: var(--color-accent); border-radius: 5px; }
+.beside { flex-grow: 0 !important; align-self: end; white-space: nowrap; }
 """
 
 _CACHE_CHECK, _CACHE_AGE = 300, 1800  # seconds: results are files on the server, so they are removed again
@@ -82,6 +92,13 @@ def start(app: gr.Blocks, **options: Any) -> str:
     """
     theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO_FONTS)
     _, url, _ = app.launch(
-        theme=theme, css=CSS, max_file_size=MAX_UPLOAD, prevent_thread_lock=True, ssr_mode=False, quiet=True, **options
+        theme=theme,
+        css=CSS,
+        max_file_size=MAX_UPLOAD,
+        prevent_thread_lock=True,
+        ssr_mode=False,
+        quiet=True,
+        footer_links=["api", "gradio", "settings"],
+        **options,
     )
     return url

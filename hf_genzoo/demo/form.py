@@ -112,11 +112,11 @@ class Form:
         return min(value, MAX_STEPS) if name == "num_inference_steps" else min(max(value, 0.05), MAX_GUIDANCE)
 
     def _add_seed(self) -> None:
-        with gr.Row(equal_height=True):
+        with gr.Row():
             seed = gr.Number(
                 0, precision=0, label="Seed", info="Same seed and settings, same pictures.", min_width=120
             )
-            dice = gr.Button("🎲 New seed", size="sm", min_width=90, elem_classes="fixed-width")
+            dice = gr.Button("🎲 New seed", size="md", min_width=110, elem_classes="beside")
         dice.click(lambda: random.randrange(10**6), outputs=seed, queue=False, api_visibility="private")
         self.fields["seed"] = seed
 

@@ -63,13 +63,13 @@ def examples_of(folder: Path) -> Examples | None:
     from hf_genzoo.data import DataArgs, MapImages, image_dataset
     from hf_genzoo.data.args import POINT_SETS
     from hf_genzoo.data.computed import COMPUTED, SPLITS
-    from hf_genzoo.data.images import choose_rows
     from hf_genzoo.data.sources import split_names
     from hf_genzoo.evaluation.reference import HELD_OUT_SPLITS, found_class_column
 
     recorded = _record(folder).get("args", {})
     known = {field.name for field in fields(DataArgs)} & recorded.keys()
-    flags = DataArgs(**{name: recorded[name] for name in known} | {"random_flip": False, "streaming": False})
+    flags = DataArgs(**{name: recorded[name] for name in known})
+    flags.streaming = False
     if flags.dataset_name in POINT_SETS:
         return None
     try:
@@ -83,7 +83,7 @@ def examples_of(folder: Path) -> Examples | None:
         logger.warning("no examples: %s", error)
         return None
     assert isinstance(data, MapImages)
-    rows = choose_rows(data.num_samples or 0, NUM_EXAMPLES)
+    rows = np.random.default_rng(0).permutation(len(data.pixels))[:NUM_EXAMPLES]  # sets are often sorted by class
     images = np.ascontiguousarray(np.moveaxis(np.asarray(data.pixels)[rows], 1, -1))
     return Examples(images, None if data.labels is None else data.labels[rows], tuple(data.class_names or ()))
 

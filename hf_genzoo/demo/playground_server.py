@@ -10,7 +10,7 @@ NAME = "gan2d"
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep requests out of the terminal."""
 
 

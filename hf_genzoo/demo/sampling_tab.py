@@ -37,12 +37,11 @@ def add_sampling_tab(
             gallery = gr.Gallery(
                 label="Points" if task.points else "Pictures",
                 format="png",
-                columns=4,
                 object_fit="contain",
                 height="auto",
                 interactive=False,
                 elem_id="gallery",
-                elem_classes="small-pictures" if form.side and form.side < SMALL else None,
+                elem_classes=["gallery", "small-pictures"] if form.side and form.side < SMALL else "gallery",
             )
             panel.add_downloads()
 
