@@ -88,6 +88,13 @@ def examples_of(folder: Path) -> Examples | None:
     return Examples(images, None if data.labels is None else data.labels[rows], tuple(data.class_names or ()))
 
 
+def is_embedded(folder: Path) -> bool:
+    """Whether a model was trained on pictures that come with hf_genzoo and may be given to anyone."""
+    from hf_genzoo.data.args import IMAGE_SETS
+
+    return _record(folder).get("args", {}).get("dataset_name") in IMAGE_SETS
+
+
 def demo(
     repo_or_folder: str | Path,
     *,
@@ -129,13 +136,14 @@ def demo(
         title=facts.title,
         examples=examples_of(local),
         about=facts.about,
-        card_url=None if folder.is_dir() else _card_url(str(repo_or_folder)),
+        card_url=None if folder.is_dir() else card_url(str(repo_or_folder)),
         defaults=facts.defaults,
     )
     return start(app, server_name=host, server_port=port, share=share, inbrowser=open_browser)
 
 
-def _card_url(repo_id: str) -> str:
+def card_url(repo_id: str) -> str:
+    """Where the card of a repository can be read."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/{repo_id}"
