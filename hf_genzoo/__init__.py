@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hf_genzoo.api import info, list_families, sample, train
     from hf_genzoo.evaluation.comparison import compare
     from hf_genzoo.evaluation.protocol import evaluate
-    from hf_genzoo.hub import export, load, publish, verify
+    from hf_genzoo.hub import export, load, publish, push_data, verify
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ _HOMES = {
     "export": "hf_genzoo.hub",
     "load": "hf_genzoo.hub",
     "publish": "hf_genzoo.hub",
+    "push_data": "hf_genzoo.hub",
     "verify": "hf_genzoo.hub",
     "info": "hf_genzoo.api",
     "list_families": "hf_genzoo.api",
@@ -34,6 +35,7 @@ __all__ = [
     "list_families",
     "load",
     "publish",
+    "push_data",
     "sample",
     "train",
     "verify",

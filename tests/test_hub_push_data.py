@@ -25,10 +25,11 @@ from hf_genzoo.data.computed import Draw
 from hf_genzoo.data.images import choose_rows
 from hf_genzoo.data.scenes import scenes
 from hf_genzoo.data.sprites import factors
-from hf_genzoo.hub.client import HubError, Patience
+from hf_genzoo.hub.client import HubError
 from hf_genzoo.hub.dataset_parquet import read_back, write_split
 from hf_genzoo.hub.dataset_publisher import PushedData, push_data
 from hf_genzoo.hub.dataset_source import Request, read_configs
+from hf_genzoo.hub.patience import Patience
 
 REPO, KEY = "tester/set", "datasets/tester/set"
 
@@ -426,6 +427,7 @@ def test_real_sets_survive(shared_data: Path, tmp_path: Path, name: str, config_
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
+        ("digits", {"repo_id": "set"}, "'set' lacks its owner: pass 'user/set'"),
         ("nowhere", {}, "'nowhere' is neither an embedded set .* nor a folder or file here"),
         ("{empty}", {"license": "mit"}, "empty' holds no data that can be read: it takes pictures"),
         ("{broken}", {"license": "mit"}, "split 'train' of '.*broken' cannot be read: Parquet file size is 2 bytes"),
@@ -453,7 +455,7 @@ def test_mistakes_are_named_with_the_fix(tmp_path: Path, source: str, options: d
     places = {"empty": str(tmp_path / "empty"), "broken": str(tmp_path / "broken")}
     options = {name: value.format(**places) if isinstance(value, str) else value for name, value in options.items()}
     with pytest.raises((ValueError, OSError), match=message):
-        push_data(source.format(**places), REPO, dry_run=True, say=lambda line: None, **options)
+        push_data(source.format(**places), **{"repo_id": REPO, "dry_run": True, "say": lambda line: None, **options})
 
 
 def test_names_and_tokens_are_checked_before_anything_is_written(

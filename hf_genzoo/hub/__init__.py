@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hf_genzoo.hub.card import render_card
     from hf_genzoo.hub.client import HubError
     from hf_genzoo.hub.code_files import PublishedFileError, check_published_file
+    from hf_genzoo.hub.dataset_publisher import PushedData, push_data
     from hf_genzoo.hub.exporter import export
     from hf_genzoo.hub.loader import load
     from hf_genzoo.hub.publisher import Published, publish
@@ -21,11 +22,13 @@ __all__ = [
     "HubError",
     "Published",
     "PublishedFileError",
+    "PushedData",
     "Result",
     "check_published_file",
     "export",
     "load",
     "publish",
+    "push_data",
     "render_card",
     "report",
     "verify",
@@ -36,11 +39,13 @@ _HOMES = {
     "HubError": "client",
     "Published": "publisher",
     "PublishedFileError": "code_files",
+    "PushedData": "dataset_publisher",
     "Result": "verifier",
     "check_published_file": "code_files",
     "export": "exporter",
     "load": "loader",
     "publish": "publisher",
+    "push_data": "dataset_publisher",
     "render_card": "card",
     "report": "verifier",
     "verify": "verifier",

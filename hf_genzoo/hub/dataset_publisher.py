@@ -5,7 +5,6 @@ new data set stays private until its one commit is complete. The same rows give 
 twice.
 """
 
-import errno
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,14 @@ from datasets.utils.py_utils import convert_file_size_to_int
 from huggingface_hub import DatasetCard
 
 from hf_genzoo.data.computed import Draw
-from hf_genzoo.hub.client import Commit, HubClient, HubError, Patience
+from hf_genzoo.hub.client import Commit, HubClient, HubError, check_name
 from hf_genzoo.hub.dataset_about import About, about_embedded
 from hf_genzoo.hub.dataset_card import render_dataset_card
 from hf_genzoo.hub.dataset_parquet import Written, data_folder, read_back, write_split
 from hf_genzoo.hub.dataset_pictures import draw_rows
 from hf_genzoo.hub.dataset_source import Config, Request, check_request, read_configs
 from hf_genzoo.hub.layout import CARD
+from hf_genzoo.hub.patience import Patience, is_disk_full
 
 PICTURE = "samples.png"
 MAX_SHARD_SIZE = "500MB"
@@ -31,7 +31,6 @@ MAX_SHARD_SIZE = "500MB"
 # What a later push may remove: shards by the Hub's convention, and the picture of the card.
 _OWNED = re.compile(rf"[^/]+/[^/]+-\d{{5}}-of-\d{{5}}\.parquet|{re.escape(PICTURE)}")
 _LICENCE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Say = Callable[[str], None]
 
@@ -125,8 +124,11 @@ def push_data(
     shard_bytes = convert_file_size_to_int(max_shard_size)
     check_request(request)  # all mistakes show before hours of writing
     about = _about(request, license, description, source)
-    client = None if dry_run else HubClient(token, patience)
-    if client is not None:
+    client = None
+    if dry_run:
+        check_name(repo_id)
+    else:
+        client = HubClient(token, patience)
         _check_visibility(client, repo_id, private, say)
     with _folder(output_dir) as folder:
         configs = read_configs(request)
@@ -163,7 +165,7 @@ def _folder(output_dir: str | Path | None) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_disk_full(error):
             raise
         place = output_dir or tempfile.gettempdir()
         raise HubError(
@@ -245,19 +247,9 @@ def _report_skipped(splits: list[Written], say: Say) -> None:
 
 
 def _check_visibility(client: HubClient, repo_id: str, private: bool, say: Say) -> None:
-    """A data set that exists keeps its visibility.
-
-    Raises:
-        HubError: what is to be private would go into a public data set.
-    """
-    before = client.visibility(repo_id, "dataset")
-    if private and before == "public":
-        raise HubError(
-            f"datasets/{repo_id} is public, so --private cannot be kept: make it private in its settings on the Hub "
-            "first, or choose another name. Nothing was sent"
-        )
-    if not private and before == "private" and not client.is_unfinished(repo_id, "dataset"):
-        say(f"datasets/{repo_id} is private and stays so; its settings on the Hub make it public")
+    before = client.check_private(repo_id, private=private, repo_type="dataset")
+    if before == "private" and not private and not client.is_unfinished(repo_id, "dataset"):
+        say(f"{client.key(repo_id, 'dataset')} is private and stays so; its settings on the Hub make it public")
 
 
 def _upload(client: HubClient, repo_id: str, files: dict[str, Path], private: bool, say: Say) -> Commit:
