@@ -8,7 +8,7 @@ DEMO := outputs/ddpm-digits
 # A finished demo is trained anew; an interrupted one goes on where it stopped.
 AGAIN = $(if $(wildcard $(DEMO)/model_index.json),--overwrite_output_dir,--resume_from_checkpoint latest)
 
-.PHONY: demo test lint quick-test bench quality clean
+.PHONY: demo test lint quick-test bench browser quality clean
 
 demo: $(VENV)/.installed
 	"$(BIN)/genzoo" train ddpm --preset small --dataset_name digits --output_dir $(DEMO) $(AGAIN)
@@ -21,11 +21,15 @@ lint: $(VENV)/.installed-dev
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
 quick-test: $(VENV)/.installed-dev
-	"$(BIN)/python" -m pytest -m "not slow"
+	"$(BIN)/python" -m pytest -m "not slow and not browser"
 
 # Quality bars: real trainings, ten to thirty minutes on two cores.
 quality: $(VENV)/.installed-dev
 	"$(BIN)/python" -m pytest -m slow
+
+# Demos driven in a real browser: needs chromium (Debian: apt-get install chromium).
+browser: $(VENV)/.installed-dev
+	"$(BIN)/python" -m pytest -m browser
 
 bench: $(VENV)/.installed-dev
 	"$(BIN)/python" -m benchmarks

@@ -1,7 +1,6 @@
 """The app of a pipeline: the tabs that fit what it does, in one look that needs no network."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
@@ -10,6 +9,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from .examples import Examples
 from .guard import MAX_QUEUE, MAX_UPLOAD
 from .image_tab import add_image_tab
+from .latent_explorer import add_latent_tabs
+from .latent_model import latent_dim
 from .sampling_tab import add_sampling_tab
 from .tasks import task_of
 
@@ -67,9 +68,7 @@ def build_app(
         gr.Markdown(f"# {title}\n\n{about}{card}".rstrip())
         if task.kind == "image to image":
             add_image_tab(pipeline, task, examples, defaults or {})
-        elif task.latent and find_spec(f"{__package__}.latent_explorer"):
-            from .latent_explorer import add_latent_tabs
-
+        elif task.kind == "sampling" and not task.points and latent_dim(pipeline) is not None:
             with gr.Tabs():
                 with gr.Tab("Sample"):
                     add_sampling_tab(pipeline, task, defaults or {})

@@ -1,0 +1,114 @@
+"""The way from one picture to another through the latent space, as a strip and as an animation."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from .guard import MAX_SEED, check_upload, check_whole, friendly
+from .latent_model import LatentModel
+from .strips import save_animation, strip
+from .upload import upload
+
+MIN_STEPS, MAX_STEPS = 3, 24
+MODES = ("linear", "spherical")
+_OFFERED = 8  # examples under the two pictures
+
+
+def add_between_tab(model: LatentModel) -> None:
+    """Put interpolation into the page that is being built."""
+    with gr.Tab("Between two", id="between"):
+        with gr.Row():
+            one, other = _add_ends(model)
+        with gr.Row():
+            steps = gr.Slider(MIN_STEPS, MAX_STEPS, value=9, step=1, label="Pictures on the way", min_width=150)
+            mode = gr.Radio(
+                list(MODES),
+                value="linear" if model.encodes else "spherical",
+                label="Way",
+                info="Straight, or along the arc, where the prior has its mass.",
+                min_width=150,
+            )
+        go = gr.Button("Go from one to the other", variant="primary", elem_id="between-go")
+        row = gr.Image(
+            label="The way", interactive=False, buttons=["fullscreen"], elem_id="between-strip", format="png"
+        )
+        with gr.Row():
+            film = gr.Image(label="There and back", type="filepath", interactive=False, buttons=[], min_width=200)
+            pairs = gr.Image(
+                label="Each picture, and what the model makes of it",
+                interactive=False,
+                buttons=[],
+                visible=model.encodes,
+                min_width=200,
+                format="png",
+            )
+        with gr.Row():
+            strip_file = gr.DownloadButton("Download strip (PNG)", size="sm", interactive=False, min_width=150)
+            film_file = gr.DownloadButton("Download animation (GIF)", size="sm", interactive=False, min_width=150)
+
+    @friendly
+    def between(one: Any, other: Any, steps: float, mode: str) -> Iterator[list[Any]]:
+        count = check_whole("The number of pictures", steps, MIN_STEPS, MAX_STEPS)
+        if mode not in MODES:
+            raise ValueError(f"There is no way {mode!r}; choose {' or '.join(MODES)}.")
+        ends, originals = _ends(model, one, other)
+        images = model.decode(interpolated(ends[0], ends[1], count, mode))
+        with tempfile.TemporaryDirectory(prefix="genzoo-demo-") as folder:
+            still, moving = Path(folder) / "strip.png", Path(folder) / "animation.gif"
+            line = strip(images)
+            line.save(still)
+            save_animation(images, moving)
+            files = [gr.update(value=str(file), interactive=True) for file in (still, moving)]
+            # gradio copies the files to its cache before it asks for more, so they can go afterwards.
+            yield [line, str(moving), _compared(originals, images), *files]
+
+    outputs = [row, film, pairs, strip_file, film_file]
+    go.click(between, [one, other, steps, mode], outputs, api_name="between", concurrency_id="model")
+
+
+def _compared(originals: list[Image.Image] | None, images: list[Image.Image]) -> Image.Image | None:
+    """Each end beside what is decoded of it."""
+    if originals is None:
+        return None
+    ends = [image.convert("RGB").resize(images[0].size, Image.Resampling.LANCZOS) for image in originals]
+    return strip([ends[0], images[0], ends[1], images[-1]])
+
+
+def interpolated(start: np.ndarray, end: np.ndarray, steps: int, mode: str) -> np.ndarray:
+    """(steps, d) latents from `start` to `end`, (d,) each, both included: on the line, or on the arc around 0."""
+    t = np.linspace(0.0, 1.0, steps)[:, None]
+    lengths = np.linalg.norm(start) * np.linalg.norm(end)
+    angle = np.arccos(np.clip(start @ end / lengths, -1.0, 1.0)) if mode == "spherical" and lengths > 0 else 0.0
+    if np.sin(angle) < 1e-4:  # the line was asked for, or no arc is defined
+        return (1.0 - t) * start + t * end
+    return (np.sin((1.0 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)
+
+
+def _add_ends(model: LatentModel) -> tuple[Any, Any]:
+    """Two pictures where the model encodes, else two seeds."""
+    if not model.encodes:
+        return gr.Number(0, precision=0, label="First seed"), gr.Number(1, precision=0, label="Second seed")
+    ends = []
+    for name, offset in (("First picture", 0), ("Second picture", _OFFERED)):
+        with gr.Column(min_width=150):
+            picture = upload(label=name, sources=["upload", "clipboard"], height=180)
+            if model.examples is not None and len(model.examples):
+                last = len(model.examples) - 1
+                offered = [[model.examples.picture(min(offset + index, last))] for index in range(_OFFERED)]
+                gr.Examples(offered, [picture], label="Try one", examples_per_page=_OFFERED)
+        ends.append(picture)
+    return ends[0], ends[1]
+
+
+def _ends(model: LatentModel, one: Any, other: Any) -> tuple[np.ndarray, list[Image.Image] | None]:
+    """Latents (2, d) of the two ends, and the pictures they are of."""
+    if model.encodes:
+        pictures = [check_upload(one), check_upload(other)]
+        return model.encode(pictures), pictures
+    seeds = [check_whole("The seed", seed, 0, MAX_SEED) for seed in (one, other)]
+    return np.stack([model.draw(seed) for seed in seeds]), None

@@ -1,0 +1,137 @@
+"""The map of the data: click a place to see what the model paints there."""
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from .guard import check_between, friendly
+from .latent_map import METHODS, LatentMap, latent_map
+from .latent_model import LatentModel
+from .map_figure import Frame, draw_map
+from .strips import enlarged
+
+_TITLES = dict(zip(("PCA", "t-SNE"), METHODS, strict=True))
+_LOOKS = ("Dots", "Pictures")
+_SHOWN = 192  # pixels a side of the decoded picture
+
+
+class DataMap:
+    """The maps of a model's examples, each laid out once for all visitors."""
+
+    def __init__(self, model: LatentModel) -> None:
+        if model.latents is None or model.examples is None:
+            raise ValueError("a map needs an encoder and pictures")
+        self.model, self.examples, self.latents = model, model.examples, model.latents
+        self._maps: dict[str, LatentMap] = {}
+
+    def of(self, title: str) -> LatentMap:
+        """The map by a method's title.
+
+        Raises:
+            ValueError: Unknown title.
+        """
+        if title not in _TITLES:
+            raise ValueError(f"There is no map {title!r}; choose PCA or t-SNE.")
+        if title not in self._maps:
+            self._maps[title] = latent_map(self.latents, self.examples.labels, _TITLES[title])
+        return self._maps[title]
+
+    def picture(self, title: str, look: str, mark: tuple[float, float] | None = None) -> Image.Image:
+        """The map as a picture, with a place marked."""
+        pictures = self.examples.picture if look == "Pictures" else None
+        return draw_map(self.of(title).points, self.examples.labels, self.examples.names, pictures, mark)
+
+    def numbers(self, title: str) -> str:
+        """What the map keeps, in plain words."""
+        shown = self.of(title)
+        lines = [
+            f"**Trustworthiness {shown.trustworthiness:.2f}**: 1 if neighbours on the map are neighbours among the"
+            " latents, about 0.5 by chance."
+        ]
+        if shown.knn_accuracy is not None:
+            lines.append(
+                f"**Neighbours' vote {shown.knn_accuracy:.0%}**: how often the pictures around one on the map tell its"
+                " class; the model was never told a class."
+            )
+        if shown.explained is not None:
+            lines.append(f"The plane keeps {shown.explained:.0%} of the latents' variance.")
+        else:
+            lines.append(
+                "Distances between groups and their sizes mean nothing on a t-SNE map, and there is no exact way back:"
+                " a place is decoded as a mixture of its nearest pictures' latents."
+            )
+        return "\n\n".join(lines)
+
+    def at(self, title: str, x: float, y: float) -> tuple[Image.Image, Image.Image, str]:
+        """What the model paints at a place, the data picture nearest to it, and which that is."""
+        shown = self.of(title)
+        frame = Frame.of(shown.points)
+        check_between("x", x, frame.centre[0] - 2 * frame.half, frame.centre[0] + 2 * frame.half)
+        check_between("y", y, frame.centre[1] - 2 * frame.half, frame.centre[1] + 2 * frame.half)
+        near = shown.nearest(x, y)
+        name = self.examples.label_name(near)
+        painted = self.model.decode(np.atleast_2d(shown.latent_at(x, y)))[0]
+        said = f"At ({x:.3g}, {y:.3g}). The nearest picture is number {near}" + (
+            f", of class {name}." if name else "."
+        )
+        return enlarged(painted, _SHOWN), enlarged(self.examples.picture(near), _SHOWN), said
+
+
+def add_map_tab(model: LatentModel) -> None:
+    """Put the map into the page that is being built."""
+    maps = DataMap(model)
+    with gr.Tab("Map", id="map"):
+        gr.Markdown(f"{len(model.examples or ())} pictures that the model was not trained on. Click a place.")
+        with gr.Row():
+            with gr.Column(min_width=300, scale=3):
+                method = gr.Radio(list(_TITLES), value="PCA", label="Map")
+                look = gr.Radio(list(_LOOKS), value="Dots", label="Show")
+                figure = gr.Image(
+                    maps.picture("PCA", "Dots"),
+                    label="Map of the data",
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    elem_id="map",
+                    format="png",
+                )
+                numbers = gr.Markdown(maps.numbers("PCA"), elem_id="map-numbers")
+            with gr.Column(min_width=300, scale=2):
+                said = gr.Markdown("Click the map, or give a place and press Decode.", elem_id="map-place")
+                with gr.Row():
+                    painted = gr.Image(
+                        label="Decoded",
+                        interactive=False,
+                        buttons=["download"],
+                        min_width=140,
+                        elem_id="map-decoded",
+                        format="png",
+                    )
+                    nearest = gr.Image(
+                        label="Nearest picture", interactive=False, buttons=[], min_width=140, format="png"
+                    )
+                with gr.Row():
+                    x = gr.Number(0.0, label="x", min_width=100)
+                    y = gr.Number(0.0, label="y", min_width=100)
+                decode = gr.Button("Decode", elem_id="map-decode")
+
+    @friendly
+    def redraw(method: str, look: str) -> tuple[Image.Image, str]:
+        return maps.picture(method, look), maps.numbers(method)
+
+    @friendly
+    def decode_place(method: str, look: str, x: float, y: float) -> list[Any]:
+        painted, nearest, said = maps.at(method, x, y)
+        return [maps.picture(method, look, (x, y)), painted, nearest, said]
+
+    @friendly
+    def click(method: str, look: str, event: gr.SelectData) -> list[Any]:
+        x, y = Frame.of(maps.of(method).points).place(*event.index)
+        return [*decode_place(method, look, x, y), round(x, 3), round(y, 3)]
+
+    shown = [figure, painted, nearest, said]
+    for choice in (method, look):
+        choice.change(redraw, [method, look], [figure, numbers], api_name="map", concurrency_id="model")
+    figure.select(click, [method, look], [*shown, x, y], api_visibility="private", concurrency_id="model")
+    decode.click(decode_place, [method, look, x, y], shown, api_name="decode_place", concurrency_id="model")

@@ -1,0 +1,241 @@
+"""The latent explorer: closed forms of its maps, and the app as a program uses it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_toys import tiny_vae
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the demo needs gradio")
+pytest.importorskip("sklearn", reason="a t-SNE map needs scikit-learn")
+
+from hf_genzoo.demo.app import build_app, start
+from hf_genzoo.demo.between_tab import interpolated
+from hf_genzoo.demo.examples import Examples
+from hf_genzoo.demo.latent_map import knn_accuracy, latent_map, principal_axes, trustworthiness
+from hf_genzoo.demo.latent_model import LatentModel
+from hf_genzoo.demo.map_figure import SIZE, Frame, draw_map
+from hf_genzoo.demo.strips import TILE, save_animation, strip
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_principal_axes_are_the_eigenvectors_of_the_covariance(random: np.random.Generator) -> None:
+    x = random.normal(size=(200, 5)) @ np.diag([5.0, 3.0, 1.0, 0.5, 0.1]) @ np.linalg.qr(random.normal(size=(5, 5)))[0]
+    mean, axes, variances = principal_axes(x)
+    values, vectors = np.linalg.eigh(np.cov(x.T))
+    assert np.allclose(mean, x.mean(0))
+    assert np.allclose(variances, values[::-1])
+    assert np.allclose(np.abs((axes * vectors.T[::-1]).sum(1)), 1.0)
+    flipped = principal_axes(-(x - mean) + mean)[1]
+    assert np.allclose(axes, flipped), "the same plane is drawn the same way round"
+
+
+def test_a_pca_map_gives_back_the_points_of_a_planted_plane(random: np.random.Generator) -> None:
+    plane = np.linalg.qr(random.normal(size=(7, 2)))[0].T
+    x = random.normal(size=(60, 2)) @ plane + random.normal(size=7)
+    shown = latent_map(x, method="pca")
+    assert shown.explained == pytest.approx(1.0)
+    assert shown.trustworthiness == 1.0
+    for index in (0, 31, 59):
+        assert np.allclose(shown.latent_at(*shown.points[index]), x[index])
+        assert shown.nearest(*shown.points[index]) == index
+    assert np.allclose(shown.latent_at(0.0, 0.0), x.mean(0))
+
+
+def test_a_latent_of_one_dimension_is_a_line(random: np.random.Generator) -> None:
+    x = random.normal(size=(20, 1))
+    shown = latent_map(x)
+    assert np.all(shown.points[:, 1] == 0.0)
+    assert np.allclose(shown.latent_at(shown.points[3, 0], 5.0), x[3])
+    assert latent_map(x, method="tsne").points.shape == (20, 2)
+
+
+def test_trustworthiness_and_neighbours_vote(random: np.random.Generator) -> None:
+    from sklearn.manifold import trustworthiness as theirs
+
+    x, y = random.normal(size=(90, 6)), random.normal(size=(90, 2))
+    assert trustworthiness(x, y, 12) == pytest.approx(theirs(x, y, n_neighbors=12))
+    assert trustworthiness(y, y @ np.array([[0.0, -2.0], [2.0, 0.0]]) + 1.0, 12) == 1.0, "turned, scaled and shifted"
+    labels = np.repeat(np.arange(3), 30)
+    apart = y + 100.0 * labels[:, None]
+    assert knn_accuracy(apart, labels, 12) == 1.0
+    assert abs(knn_accuracy(apart, random.permutation(labels), 12) - 1 / 3) < 0.15
+    with pytest.raises(ValueError, match="k must lie between 1 and 44 for 90 points, not 45"):
+        trustworthiness(x, y, 45)
+
+
+def test_tsne_keeps_planted_groups_apart_and_repeats(random: np.random.Generator) -> None:
+    labels = np.repeat(np.arange(4), 25)
+    centres = 8.0 * np.linalg.qr(random.normal(size=(60, 4)))[0].T
+    x = centres[labels] + 0.3 * random.normal(size=(100, 60))
+    shown = latent_map(x, labels, "tsne")
+    assert shown.knn_accuracy == 1.0
+    assert shown.trustworthiness > 0.85
+    assert np.array_equal(shown.points, latent_map(x, labels, "tsne").points)
+    assert np.array_equal(shown.latent_at(*shown.points[17]), x[17]), "at a point, its own latent"
+    between = shown.latent_at(*(shown.points[labels == 2].mean(0)))
+    assert np.linalg.norm(between - centres[2]) < 2.0
+
+
+def test_bad_maps_are_refused(random: np.random.Generator) -> None:
+    x = random.normal(size=(20, 3))
+    for message, call in {
+        "unknown method 'umap'; choose one of pca, tsne": lambda: latent_map(x, method="umap"),
+        r"N at least 8, not \(7, 3\)": lambda: latent_map(x[:7]),
+        "got 3 labels for 20 latents": lambda: latent_map(x, [0, 1, 2]),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_pixels_and_places(random: np.random.Generator) -> None:
+    points = random.normal(size=(30, 2)) * [3.0, 0.5] + 7.0
+    frame = Frame.of(points)
+    for point in points:
+        column, row = frame.pixel(*point)
+        assert 0 < column < SIZE
+        assert 0 < row < SIZE
+        assert np.allclose(frame.place(column, row), point)
+    assert frame.pixel(7.0, 8.0)[1] < frame.pixel(7.0, 6.0)[1], "up is up"
+    labels = np.arange(30) % 3
+    drawn = draw_map(points, labels, ("one", "two", "three"), mark=(7.0, 7.0))
+    assert drawn.size == (SIZE, SIZE)
+    assert drawn.getpixel(tuple(round(v) for v in frame.pixel(7.0, 7.0))) == (0, 0, 0)
+    tiles = draw_map(points, picture=lambda index: Image.new("L", (8, 8), 7))
+    assert (np.asarray(tiles) == 7).all(-1).sum() > 26**2, "at least one picture is shown"
+
+
+def test_strips_and_animations(tmp_path: Path) -> None:
+    images = [Image.new("L", (8, 8), 60 * index) for index in range(4)]
+    line = strip(images)
+    assert line.size == (4 * TILE, TILE)
+    assert [line.getpixel((TILE * i + 3, 3))[0] for i in range(4)] == [0, 60, 120, 180]
+    assert strip(images, 2).size == (2 * TILE, 2 * TILE)
+    film = Image.open(save_animation(images, tmp_path / "film.gif"))
+    assert film.n_frames == 6, "there and back, each end once"
+    assert film.info["loop"] == 0
+    values = []
+    for number in range(6):
+        film.seek(number)
+        values.append(film.convert("L").getpixel((0, 0)))
+    assert values == [0, 60, 120, 180, 120, 60]
+    with pytest.raises(ValueError, match="at least two pictures, not 1"):
+        save_animation(images[:1], tmp_path / "film.gif")
+    with pytest.raises(ValueError, match="4 pictures do not fill rows of 3"):
+        strip(images, 3)
+
+
+def test_ways_between(random: np.random.Generator) -> None:
+    a, b = random.normal(size=(2, 6))
+    line, arc = interpolated(a, b, 5, "linear"), interpolated(a, b, 5, "spherical")
+    for way in (line, arc):
+        assert np.allclose(way[0], a)
+        assert np.allclose(way[-1], b)
+    assert np.allclose(line[2], (a + b) / 2)
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    assert np.allclose(np.linalg.norm(interpolated(a, b, 9, "spherical"), axis=1), 1.0)
+    assert np.allclose(interpolated(a, -a, 3, "spherical")[1], 0.0), "opposite ends: no arc is defined"
+
+
+# The app, as a program uses it
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    return Examples(images, np.arange(40) % 2, ("zero", "one"))
+
+
+@pytest.fixture(scope="module")
+def client(examples: Examples):
+    api = pytest.importorskip("gradio_client", reason="drives the app")
+    app = build_app(tiny_vae(latent_dim=10), title="Tiny", examples=examples)
+    url = start(app, server_name="127.0.0.1")
+    yield api.Client(url, verbose=False)
+    app.close()
+
+
+def pixels(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L"))
+
+
+def test_the_map_decodes_a_place(client, examples: Examples) -> None:
+    model = LatentModel(tiny_vae(latent_dim=10), examples)
+    shown = latent_map(model.latents, examples.labels)
+    x, y = shown.points[5]
+    figure, painted, nearest, said = client.predict("PCA", "Dots", float(x), float(y), api_name="/decode_place")
+    assert "number 5, of class one" in said
+    wanted = np.asarray(model.decode(shown.latent_at(x, y)[None])[0])
+    assert np.abs(pixels(painted)[::24, ::24].astype(int) - wanted).max() <= 1
+    assert np.abs(pixels(nearest)[12::24, 12::24].astype(int) - examples.images[5, ..., 0]).max() <= 1
+    assert pixels(figure).shape == (SIZE, SIZE)
+    _, numbers = client.predict("t-SNE", "Pictures", api_name="/map")
+    assert "Trustworthiness" in numbers
+    assert "mean nothing on a t-SNE map" in numbers
+
+
+def test_sliders_move_one_dimension(client, examples: Examples) -> None:
+    model = LatentModel(tiny_vae(latent_dim=10), examples)
+    page, shown = "1 to 8 of 10", model.order[:8]
+    latent = model.draw(3)
+    painted, *sliders = client.predict("A random draw", 3, None, page, api_name="/begin")
+    values = [slider["value"] for slider in sliders]
+    assert values == [round(float(value), 2) for value in latent[shown]]
+    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
+    values[0] = 2.5
+    painted = client.predict(page, *values, api_name="/move")
+    latent[shown] = values  # the two dimensions of the other page stay as they were drawn
+    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
+    rows = client.predict(page, api_name="/traverse")["value"]
+    assert pixels(rows).shape == (8 * TILE, 9 * TILE)
+
+
+def test_between_two_pictures(client, examples: Examples, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+
+    for number in (0, 1):
+        examples.picture(number).resize((50, 30)).save(tmp_path / f"{number}.png")
+    one, other = (handle_file(str(tmp_path / f"{number}.png")) for number in (0, 1))
+    row, film, pairs, still, moving = client.predict(one, other, 5, "spherical", api_name="/between")
+    assert pixels(row).shape == (TILE, 5 * TILE)
+    assert pixels(pairs).shape == (TILE, 4 * TILE)
+    assert 2 <= Image.open(film).n_frames <= 8, "frames that look alike are one"
+    assert still["value"] if isinstance(still, dict) else still
+    assert moving
+
+
+@pytest.mark.parametrize(
+    ("api_name", "arguments", "message"),
+    [
+        ("/decode_place", ("PCA", "Dots", 1e9, 0.0), "x must lie between"),
+        ("/decode_place", ("UMAP", "Dots", 0.0, 0.0), "There is no map|not in the list"),
+        (
+            "/begin",
+            ("A data picture", 40, None, "1 to 8 of 10"),
+            "The number of the picture must lie",
+        ),
+        ("/begin", ("An uploaded picture", 0, None, "1 to 8 of 10"), "Please upload a picture first"),
+        ("/between", (None, None, 5, "linear"), "Please upload a picture first"),
+    ],
+)
+def test_bad_input_is_told_in_words(client, api_name: str, arguments: tuple, message: str) -> None:
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError, match=message):
+        client.predict(*arguments, api_name=api_name)
+
+
+def test_a_file_that_is_no_picture(client, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    path = tmp_path / "text.png"
+    path.write_text("no picture")
+    with pytest.raises(AppError, match="cannot be read as a picture"):
+        client.predict(handle_file(str(path)), handle_file(str(path)), 5, "linear", api_name="/between")
