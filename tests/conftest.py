@@ -10,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-pytest_plugins = ["bare", "hub_client"]
+pytest_plugins = ["bare", "browser", "hub_client"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
