@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Image, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from hub_server import TOKEN, HubServer
 from hub_validation import problems
 from PIL import Image as PILImage
@@ -341,6 +341,29 @@ def test_unreadable_pictures_are_named_or_left_out(tmp_path: Path) -> None:
     assert cells(kept, "image") == [picture(0), None, picture(4)]
     assert [line.split(":")[1].strip() for line in said] == ["'image' of row 1", "'image' of row 3"]
     assert "missing in 1 of 3 rows" in (tmp_path / "kept" / "README.md").read_text()
+
+
+def test_cards_of_gaps_and_bare_tables(tmp_path: Path) -> None:
+    points = {"points": [[0.0, 1.0], None, [float("nan"), 0.0]]}
+    kinds = Features({"points": List(Value("float32"), length=2)})
+    gaps = {"image": [None], "n": [1]}
+    sets = {
+        "points": Dataset.from_dict(points, features=kinds),
+        "nothing": Dataset.from_dict({"points": [None]}, features=kinds),
+        "gaps": Dataset.from_dict(gaps, features=Features({"image": Image(), "n": Value("int8")})),
+        "table": Dataset.from_dict({"n": [1.5], "text": ["a | `b`\nc"]}),
+    }
+    for name, rows in sets.items():
+        (tmp_path / name).mkdir()
+        rows.to_parquet(str(tmp_path / name / "train.parquet"))
+        pushed = written(tmp_path / name, tmp_path / f"{name}-out", license="mit")
+        assert ("samples.png" in pushed.files) == (name == "points")
+        back = opened(tmp_path / f"{name}-out", tmp_path)["train"]
+        assert repr([cells(back, c) for c in back.column_names]) == repr([cells(rows, c) for c in rows.column_names])
+        card = (tmp_path / f"{name}-out" / "README.md").read_text()
+        assert problems(card, "dataset") == []
+        assert ("samples.png" in card) == (name == "points")
+    assert "| `text` | text | such as `a \\| 'b' c` |" in card
 
 
 def test_shards_and_row_groups_are_bounded_and_bytes_repeat(tmp_path: Path) -> None:

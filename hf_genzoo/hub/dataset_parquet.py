@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from hf_genzoo.data.cache import Skipped
 from hf_genzoo.data.decode import CorruptImageError, describe, stored_look
 from hf_genzoo.hub.client import HubError
-from hf_genzoo.hub.dataset_pictures import reduced, rows_to_show
+from hf_genzoo.hub.dataset_pictures import picture_columns, reduced, rows_to_show
 from hf_genzoo.hub.dataset_source import DEFAULT_CONFIG, Config, Split
 
 ROW_GROUP_BYTES, ROW_GROUP_ROWS = 8_000_000, 1000
@@ -110,6 +110,11 @@ def write_split(split: Split, folder: Path, *, max_shard_bytes: int, max_corrupt
     return written
 
 
+def _rows_at_once(features: Features) -> int:
+    """Few rows where there are pictures, which may be large."""
+    return PICTURES_AT_ONCE if picture_columns(features) else ROW_GROUP_ROWS
+
+
 def _row_groups(tables: Iterator[pa.Table], most_bytes: int) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for table in tables:
@@ -123,7 +128,7 @@ def _row_groups(tables: Iterator[pa.Table], most_bytes: int) -> Iterator[pa.Tabl
 
 def _checked_rows(split: Split, written: Written, max_corrupt: int, show: bool) -> Iterator[pa.Table]:
     """The rows in small tables with their pictures' bytes, without those whose pictures cannot be read."""
-    step = PICTURES_AT_ONCE if split.picture_columns else ROW_GROUP_ROWS
+    step = _rows_at_once(split.features)
     total = len(split.numbers)
     shown = _spread(total, rows_to_show(split.features)) if show else set()
     compared = _spread(total, COMPARED)
@@ -214,7 +219,7 @@ def read_back(folder: Path, config: Config, splits: list[Written]) -> None:
             raise HubError(f"{where} reads back with other types: {rows.features} instead of {split.features}")
         count, left = 0, dict(split.samples)
         with tqdm(total=split.num_rows, desc=f"checking {split.name}", unit="row") as bar:
-            for table in rows.with_format("arrow").iter(batch_size=ROW_GROUP_ROWS):
+            for table in rows.with_format("arrow").iter(batch_size=_rows_at_once(split.features)):
                 for place in [place for place in left if count <= place < count + len(table)]:
                     if row_digest(table.slice(place - count, 1)) != left.pop(place):  # pyright: ignore
                         raise HubError(f"row {place} of {where} does not read back as it was written")

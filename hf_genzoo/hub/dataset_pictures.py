@@ -75,12 +75,12 @@ def draw_rows(features: Features, rows: Sequence[dict[str, Any]]) -> Image.Image
     columns, column = picture_columns(features), point_column(features)
     if columns:
         return _grid(columns, rows)
-    if column is None or not rows:
+    values = [np.asarray(row[column], np.float64) for row in rows if row[column] is not None] if column else []
+    if column is None or not values:
         return None
-    values = [np.asarray(row[column], np.float64) for row in rows if row[column] is not None]
     if _is_point(features[column]):
         return _plot(np.stack(values), PLOT)
-    return image_grid([_plot(_projected(cloud), TILE) for cloud in values], columns=GRID_COLUMNS)
+    return image_grid([_plot(_projected(cloud), TILE) for cloud in values], columns=min(len(values), GRID_COLUMNS))
 
 
 def _grid(columns: list[str], rows: Sequence[dict[str, Any]]) -> Image.Image | None:
@@ -92,7 +92,7 @@ def _grid(columns: list[str], rows: Sequence[dict[str, Any]]) -> Image.Image | N
     side = (max(w for w, _ in sizes), max(h for _, h in sizes))
     blank = Image.new("RGB", side, "lightgrey")
     tiles = [blank if picture is None else _centred(picture, side) for picture in pictures]
-    return image_grid(tiles, columns=len(columns) * max(1, GRID_COLUMNS // len(columns)))
+    return image_grid(tiles, columns=len(columns) * max(1, min(len(rows), GRID_COLUMNS // len(columns))))
 
 
 def _centred(picture: Image.Image, side: tuple[int, int]) -> Image.Image:
@@ -116,6 +116,9 @@ def _projected(cloud: np.ndarray) -> np.ndarray:
 def _plot(points: np.ndarray, side: int) -> Image.Image:
     """Points (N, 2), y up, as dots in a square; both axes have the same scale."""
     picture = Image.new("RGB", (side, side), "white")
+    points = points[np.isfinite(points).all(1)]
+    if len(points) == 0:
+        return picture
     low, high = points.min(0), points.max(0)
     scale = 0.9 * side / max(float((high - low).max()), 1e-12)
     places = (points - (low + high) / 2) * scale * (1, -1) + side / 2
