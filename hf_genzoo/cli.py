@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from hf_genzoo.families import FAMILIES
+from hf_genzoo.flags import DiscreetParser
+from hf_genzoo.hub.secrets import scrub
 
 # Commands whose module has the flags (`add_arguments`) and does the work (`run`); imported when they are used.
 _OWN_FLAGS = {
@@ -28,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(words)
         return args.run(args)
     except (ValueError, OSError) as error:
-        print(f"genzoo: {error}", file=sys.stderr)
+        print(f"genzoo: {scrub(error)}", file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = DiscreetParser(
         prog="genzoo",
         description="Train, sample, check and publish generative models.",
         epilog="Start with: genzoo train ddpm --preset small --dataset_name digits --output_dir outputs/ddpm-digits",
@@ -94,7 +96,7 @@ def _own(command: str, words: Sequence[str]) -> int:
     from importlib import import_module
 
     module = import_module(_OWN_FLAGS[command][0])
-    parser = argparse.ArgumentParser(prog=f"genzoo {command}", allow_abbrev=False)
+    parser = DiscreetParser(prog=f"genzoo {command}", allow_abbrev=False)
     module.add_arguments(parser)
     return module.run(parser.parse_args(words))
 

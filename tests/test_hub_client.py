@@ -4,12 +4,14 @@ import errno
 import os
 import time
 from email.utils import formatdate
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hub_server import TOKEN, USER, HubServer
 from hub_store import Repo
 
+from hf_genzoo.cli import main
 from hf_genzoo.hub.client import HubClient, HubError
 from hf_genzoo.hub.patience import Patience
 from hf_genzoo.hub.secrets import scrub
@@ -84,6 +86,23 @@ def test_no_token_is_shown(hub: HubServer, monkeypatch) -> None:
             HubClient(unsound)
         assert real not in str(caught.value)
     assert HubClient(f" {TOKEN}\n").user == USER, "blanks around it come from copying"
+
+
+def test_no_token_is_repeated_by_the_command_line(tmp_path: Path, capsys) -> None:
+    real = "hf_" + "aB3" * 11
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"push_to_hub: true\nhub_token: {real}: mistyped\n")
+    for words in (
+        ["publish", "somewhere", "--repo_id", REPO, "--token", real],
+        ["verify", "somewhere", "--token", real],
+        ["train", "vae", "--hub_tokn", real],
+        ["train", "vae", "--config", str(settings)],
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        shown = "".join(capsys.readouterr())
+        assert "error" in shown
+        assert real not in shown
 
 
 def test_only_an_empty_repository_of_its_own_is_removed_again(hub: HubServer) -> None:

@@ -16,9 +16,13 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_genzoo.data import DataArgs
-from hf_genzoo.flags import HelpFormatter
+from hf_genzoo.flags import DiscreetParser, HelpFormatter
 
 LRScheduler = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+
+
+class _Parser(DiscreetParser, HfArgumentParser):
+    pass
 
 
 def flag(default: Any, help: str, **extra: Any) -> Any:
@@ -168,7 +172,7 @@ def parse_args(
         SystemExit: on `--help`, an unknown flag or a bad value (argparse's way, exit status 2).
     """
     command = f"genzoo train {cls.family}"
-    parser = HfArgumentParser(
+    parser = _Parser(
         cls,  # pyright: ignore[reportArgumentType]
         prog=prog or Path(sys.argv[0]).name,
         description=description,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from hf_genzoo.hub.secrets import scrub
 from hf_genzoo.training.args import parse_args
 
 
@@ -22,6 +23,6 @@ def run_script(script: ModuleType, argv: Sequence[str] | None = None, prog: str 
     try:
         script.main(args)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"{args.family}: {error}", file=sys.stderr)
+        print(f"{args.family}: {scrub(error, args.hub_token)}", file=sys.stderr)
         return 1
     return 0
