@@ -1,6 +1,7 @@
 """Faults that a test orders from the loopback Hub: errors, cut connections, slowness."""
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,3 +43,19 @@ class Fault:
             return False
         self.seen += 1
         return self.skip < self.seen <= self.skip + self.times
+
+
+class Faults(list[Fault]):
+    """The faults ordered so far, and every request that was met, as "METHOD /path"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+        self.lock = threading.Lock()
+
+    def meet(self, request: str) -> Fault | None:
+        """The first fault that strikes a request."""
+        self.requests.append(request)
+        with self.lock:
+            hits = [fault for fault in self if fault.strikes(request)]
+        return hits[0] if hits else None

@@ -3,7 +3,9 @@
 import fnmatch
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 USER = "tester"
@@ -30,29 +32,54 @@ class Commit:
     sha: str
     title: str
     files: dict[str, bytes]
+    parent: "Commit | None" = None
+    date: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+    def last_change(self, path: str) -> "Commit":
+        """The commit that gave a file its present content."""
+        last = self
+        while last.parent is not None and last.parent.files.get(path) == self.files[path]:
+            last = last.parent
+        return last
 
 
 @dataclass
 class Repo:
-    """One repository. `add` shows a commit by a single assignment, so nobody ever sees half of one."""
+    """One repository. `add` shows a commit by a single assignment, so nobody ever sees half of one.
+
+    `commits` are those of the branch "main"; the commits that other branches add to it are in `others`.
+    """
 
     private: bool
     owner: str = USER
     settings: dict[str, Any] = field(default_factory=dict)
     commits: list[Commit] = field(default_factory=list)
+    others: list[Commit] = field(default_factory=list)
     branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def at(self, revision: str) -> Commit | None:
+        """The commit of a branch, a tag or a hash."""
         commits = self.commits
-        if revision in ("main", "HEAD", "refs/heads/main"):
+        name = revision.removeprefix("refs/heads/")
+        if name in ("main", "HEAD"):
             return commits[-1]
-        sha = self.branches.get(revision, revision)
-        return next((commit for commit in commits if commit.sha == sha), None)
+        sha = self.branches.get(name) or self.tags.get(name) or name
+        return next((commit for commit in (*commits, *self.others) if commit.sha == sha), None)
 
-    def add(self, title: str, files: dict[str, bytes]) -> Commit:
-        text = json.dumps([len(self.commits), title, {name: blob_id(data) for name, data in files.items()}])
-        commit = Commit(hashlib.sha1(text.encode()).hexdigest(), title, files)
-        self.commits = [*self.commits, commit]
+    def add(self, title: str, files: dict[str, bytes], branch: str = "main") -> Commit:
+        """Put a commit onto a branch that exists."""
+        parent = self.at(branch) if self.commits else None
+        named = {name: blob_id(data) for name, data in files.items()}
+        text = json.dumps([len(self.commits) + len(self.others), title, named])
+        commit = Commit(hashlib.sha1(text.encode()).hexdigest(), title, files, parent)
+        if branch == "main":
+            self.commits = [*self.commits, commit]
+        else:
+            self.others = [*self.others, commit]
+            self.branches[branch] = commit.sha
         return commit
 
 
@@ -95,3 +122,33 @@ class Store:
             for key, repo in sorted(self.repos.items())
             if everything or (not repo.private and len(repo.commits) > 1)
         }
+
+    def entry(self, commit: Commit, path: str, expand: bool = False) -> dict[str, Any] | None:
+        """What a listing says of a file or folder; None if there is none."""
+        if path not in commit.files:
+            is_folder = any(name.startswith(f"{path}/") for name in commit.files)
+            return {"type": "directory", "path": path, "oid": blob_id(path.encode()), "size": 0} if is_folder else None
+        data = commit.files[path]
+        found: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": blob_id(data)}
+        if self.is_large(path, len(data)):
+            found["lfs"] = {"oid": object_id(data), "size": len(data), "pointerSize": 128}
+        if expand:
+            last = commit.last_change(path)
+            found["lastCommit"] = {"id": last.sha, "title": last.title, "date": last.date}
+        return found
+
+    def listing(self, commit: Commit, folder: str, recursive: bool, expand: bool = False) -> list[dict[str, Any]]:
+        """The folders, then the files below a folder ("" for the root), all of them or its own only."""
+        inside = f"{folder}/" if folder else ""
+        below = [path for path in sorted(commit.files) if path.startswith(inside)]
+        folders = dict.fromkeys(parent for path in below for parent in _parents(path, inside))
+        files = [path for path in below if recursive or "/" not in path.removeprefix(inside)]
+        shown = [path for path in folders if recursive or "/" not in path.removeprefix(inside)]
+        return [found for path in (*shown, *files) if (found := self.entry(commit, path, expand))]
+
+
+def _parents(path: str, inside: str) -> Iterator[str]:
+    """The folders between a folder and a file in it, outermost first."""
+    parts = path.removeprefix(inside).split("/")[:-1]
+    for i in range(len(parts)):
+        yield inside + "/".join(parts[: i + 1])
