@@ -40,6 +40,8 @@ def page(request, browser, address: str):
 
 def open_tab(page, name: str) -> None:
     """On a narrow page some tabs are behind a menu."""
+    page.get_by_role("tab", name="Sample").wait_for()
+    page.wait_for_timeout(500)  # the page measures its tabs and then hides those that do not fit
     tab = page.get_by_role("tab", name=name)
     if not tab.is_visible():
         page.locator("button.overflow-menu, .overflow-menu button").first.click()
