@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from contract import ROOT
 from hub_server import TOKEN, HubServer, blob_id
+from hub_store import Repo
 from hub_toys import TRAINING, draw, tiny_vae, tree
 
 from hf_genzoo.cli import main
@@ -208,6 +210,67 @@ class TestWithoutFault:
         assert hub.snapshot() == {}
         publish(folder, REPO, patience=HURRY)
         assert_complete(hub, folder)
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio, whose version a Space names")
+@pytest.mark.usefixtures("quick")
+class TestSpace:
+    """The demo beside the model; what it does when it runs is tested with the demos."""
+
+    def test_opens_the_commit_that_was_loaded_back(self, hub: HubServer, folder: Path) -> None:
+        done = publish(folder, REPO, space=True, patience=HURRY)
+        space = hub.repos[f"spaces/{REPO}"]
+        assert done.space_url == f"{hub.url}/spaces/{REPO}"
+        assert not space.private
+        assert space.settings["sdk"] == "gradio"
+        files = space.commits[-1].files
+        assert f"REVISION = {done.revision!r}" in files["app.py"].decode()
+        assert set(files) == {*done.space_files, ".gitattributes"}
+        assert publisher.LATER not in files["app.py"].decode()
+        again = publish(folder, REPO, space=True, patience=HURRY)
+        assert not again.changed
+        assert (len(hub.repos[REPO].commits), len(space.commits)) == (3, 2), "unchanged content makes no commit"
+
+    def test_an_update_takes_away_old_modules_and_leaves_what_is_others(self, hub: HubServer, folder: Path) -> None:
+        publish(folder, REPO, space=True, patience=HURRY)
+        space = hub.repos[f"spaces/{REPO}"]
+        space.add("by hand", {**space.commits[-1].files, "demo/old.py": b"", "notes.py": b"mine"})
+        export(tiny_vae(seed=1), folder, training=TRAINING)
+        done = publish(folder, REPO, space=True, patience=HURRY)
+        files = space.commits[-1].files
+        assert "demo/old.py" not in files
+        assert files["notes.py"] == b"mine"
+        assert f"REVISION = {done.revision!r}" in files["app.py"].decode()
+
+    def test_its_fault_leaves_the_model_whole_and_no_half_space(self, hub: HubServer, folder: Path) -> None:
+        hub.fail(f"POST /api/spaces/{REPO}/commit", status=500, times=10**6)
+        with pytest.raises(HubError, match=f"uploading to spaces/{REPO}: gave up"):
+            publish(folder, REPO, space=True, patience=HURRY)
+        assert set(hub.repos) == {REPO}
+        assert_complete(hub, folder)
+        hub.faults.clear()
+        publish(folder, REPO, space=True, patience=HURRY)
+        assert set(hub.snapshot()) == {REPO, f"spaces/{REPO}"}
+
+    def test_another_app_of_that_name_is_left_alone(self, hub: HubServer, folder: Path) -> None:
+        theirs = Repo(private=False)
+        theirs.add("an app", {"app.py": b"import streamlit"})
+        hub.repos[f"spaces/{REPO}"] = theirs
+        with pytest.raises(HubError, match="runs another app already: rename it on the Hub, or leave out --space"):
+            publish(folder, REPO, space=True, patience=HURRY)
+        assert set(hub.repos) == {f"spaces/{REPO}"}
+        assert len(theirs.commits) == 1
+
+    def test_of_a_private_model_is_private(self, hub: HubServer, folder: Path, capsys) -> None:
+        publish(folder, REPO, private=True, patience=HURRY)
+        publish(folder, REPO, space=True, patience=HURRY)
+        assert hub.repos[f"spaces/{REPO}"].private
+        assert "secret HF_TOKEN" in capsys.readouterr().out
+
+    def test_is_part_of_the_plan(self, hub: HubServer, folder: Path, capsys) -> None:
+        assert main(["publish", str(folder), "--repo_id", REPO, "--space", "--dry_run"]) == 0
+        assert re.search(rf"and the Space {REPO}:\n[\s\S]* app\.py\n", capsys.readouterr().out)
+        assert hub.requests == []
 
 
 CUTS = {

@@ -29,6 +29,7 @@ from hf_genzoo.hub.patience import Patience, full_disk_in, is_disk_full
 from hf_genzoo.hub.secrets import scrub
 from hf_genzoo.hub.variants import add_variant
 
+APP = "app.py"
 LATER = "0" * 40  # stands for the commit that a Space will open, before there is one
 LICENCE_FILE = "LICENSE"
 RECORDS = ("training.json", "results.json")
@@ -109,7 +110,7 @@ def publish(
         check_name(repo_id)
     else:
         client = HubClient(token, patience)
-        _check_visibility(client, repo_id, private, space, say)
+        _check_hub(client, repo_id, private, space, say)
     try:
         with tempfile.TemporaryDirectory(prefix="genzoo-publish-") as name:
             stage = _stage(folder, Path(name), repo_id, variants)
@@ -124,11 +125,15 @@ def publish(
         raise HubError(_disk_message(folder, error)) from error
 
 
-def _check_visibility(client: HubClient, repo_id: str, private: bool, space: bool, say: Say) -> None:
+def _check_hub(client: HubClient, repo_id: str, private: bool, space: bool, say: Say) -> None:
+    """What can be seen of the Hub to be in the way, before the long check of the folder."""
     for repo_type in ("model", "space") if space else ("model",):
         before = client.check_private(repo_id, private=private, repo_type=repo_type)
         if before == "private" and not private and not client.is_unfinished(repo_id, repo_type):
             say(f"{client.key(repo_id, repo_type)} is private and stays so; its settings on the Hub make it public")
+    app = client.read(repo_id, APP, "space") if space else None
+    if app is not None and b"hf_genzoo" not in app:
+        raise HubError(f"the Space {repo_id} runs another app already: rename it on the Hub, or leave out --space")
 
 
 def _stage(folder: Path, stage: Path, repo_id: str, variants: Sequence[str]) -> Path:
@@ -257,7 +262,7 @@ def _loaded_back(client: HubClient, repo_id: str, sha: str, local: list[verifier
     return results
 
 
-def _space_files(stage: Path, repo_id: str, revision: str) -> dict[str, bytes]:
+def _space_files(stage: Path, repo_id: str, revision: str) -> Mapping[str, bytes]:
     from hf_genzoo.demo.space import space_files
 
     return space_files(stage, repo_id, revision)
