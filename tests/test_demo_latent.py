@@ -1,9 +1,11 @@
 """The latent explorer: closed forms of its maps, and the app as a program uses it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hub_toys import tiny_vae
 from PIL import Image
 
@@ -13,10 +15,15 @@ pytest.importorskip("sklearn", reason="a t-SNE map needs scikit-learn")
 from hf_genzoo.demo.app import build_app, start
 from hf_genzoo.demo.between_tab import interpolated
 from hf_genzoo.demo.examples import Examples
+from hf_genzoo.demo.guard import check_upload
 from hf_genzoo.demo.latent_map import knn_accuracy, latent_map, principal_axes, trustworthiness
 from hf_genzoo.demo.latent_model import LatentModel
 from hf_genzoo.demo.map_figure import SIZE, Frame, draw_map
+from hf_genzoo.demo.map_tab import DataMap
+from hf_genzoo.demo.sliders_tab import Sliders
 from hf_genzoo.demo.strips import TILE, save_animation, strip
+from hf_genzoo.models.generator import ConvGenerator
+from hf_genzoo.pipelines.wgan_gp import WGANPipeline
 
 
 @pytest.fixture
@@ -88,6 +95,7 @@ def test_bad_maps_are_refused(random: np.random.Generator) -> None:
         "unknown method 'umap'; choose one of pca, tsne": lambda: latent_map(x, method="umap"),
         r"N at least 8, not \(7, 3\)": lambda: latent_map(x[:7]),
         "got 3 labels for 20 latents": lambda: latent_map(x, [0, 1, 2]),
+        "latents must be finite": lambda: latent_map(np.where(x == x[3, 1], np.nan, x)),
     }.items():
         with pytest.raises(ValueError, match=message):
             call()
@@ -104,7 +112,12 @@ def test_pixels_and_places(random: np.random.Generator) -> None:
     assert frame.pixel(7.0, 8.0)[1] < frame.pixel(7.0, 6.0)[1], "up is up"
     labels = np.arange(30) % 3
     drawn = draw_map(points, labels, ("one", "two", "three"), mark=(7.0, 7.0))
-    assert drawn.size == (SIZE, SIZE)
+    assert drawn.width == SIZE
+    assert drawn.height > SIZE, "the legend is below the map"
+    legend = drawn.crop((0, SIZE, *drawn.size)).getcolors(10_000)
+    shown = {drawn.getpixel(tuple(round(v) for v in frame.pixel(*points[i]))) for i in range(27, 30)}
+    assert shown <= {colour for _, colour in legend or ()}, "the legend explains the dots' colours"
+    assert draw_map(points, np.arange(30)).size == (SIZE, SIZE), "too many classes for colours to tell apart"
     assert drawn.getpixel(tuple(round(v) for v in frame.pixel(7.0, 7.0))) == (0, 0, 0)
     tiles = draw_map(points, picture=lambda index: Image.new("L", (8, 8), 7))
     assert (np.asarray(tiles) == 7).all(-1).sum() > 26**2, "at least one picture is shown"
@@ -174,8 +187,10 @@ def test_the_map_decodes_a_place(client, examples: Examples) -> None:
     wanted = np.asarray(model.decode(shown.latent_at(x, y)[None])[0])
     assert np.abs(pixels(painted)[::24, ::24].astype(int) - wanted).max() <= 1
     assert np.abs(pixels(nearest)[12::24, 12::24].astype(int) - examples.images[5, ..., 0]).max() <= 1
-    assert pixels(figure).shape == (SIZE, SIZE)
-    _, numbers = client.predict("t-SNE", "Pictures", api_name="/map")
+    assert pixels(figure).shape[1] == SIZE
+    marked = pixels(client.predict("PCA", "Dots", api_name="/look"))
+    assert np.array_equal(marked, pixels(figure)), "the place stays marked"
+    numbers, *_ = client.predict("t-SNE", "Pictures", api_name="/map")
     assert "Trustworthiness" in numbers
     assert "mean nothing on a t-SNE map" in numbers
 
@@ -188,12 +203,67 @@ def test_sliders_move_one_dimension(client, examples: Examples) -> None:
     values = [slider["value"] for slider in sliders]
     assert values == [round(float(value), 2) for value in latent[shown]]
     assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
-    values[0] = 2.5
-    painted = client.predict(page, *values, api_name="/move")
-    latent[shown] = values  # the two dimensions of the other page stay as they were drawn
-    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
     rows = client.predict(page, api_name="/traverse")["value"]
     assert pixels(rows).shape == (8 * TILE, 9 * TILE)
+    start, values[0] = pixels(painted), 2.5
+    painted = client.predict(page, *values, api_name="/move")
+    latent[shown[0]] = 2.5
+    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
+    painted, *sliders = client.predict(page, api_name="/reset")
+    assert np.array_equal(pixels(painted), start)
+    assert sliders[0]["value"] != 2.5
+
+
+def test_a_latent_beyond_the_sliders_stays_until_it_is_moved() -> None:
+    sliders = Sliders(LatentModel(tiny_vae(latent_dim=10)))
+    latent = [7.0, -9.0, *[0.123456] * 8]
+    stand = [update["value"] for update in sliders.updates(latent, sliders.first)]
+    assert stand[:3] == [3.0, -3.0, 0.12]
+    assert sliders.moved(latent, sliders.first, tuple(stand)) == latent
+    stand[1] = 1.0
+    assert sliders.moved(latent, sliders.first, tuple(stand)) == [7.0, 1.0, *latent[2:]]
+    with pytest.raises(ValueError, match=r"Dimension 0 must lie between -3.0 and 3.0; it is 4"):
+        sliders.moved(latent, sliders.first, (4.0, *stand[1:]))
+    last = list(sliders.pages)[-1]
+    assert [update["visible"] for update in sliders.updates(latent, last)] == [True] * 2 + [False] * 6
+    assert sliders.moved(latent, last, (1.0, 2.0, *stand[2:]))[8:] == [1.0, 2.0]
+
+
+def test_rows_move_one_dimension_from_end_to_end() -> None:
+    model = LatentModel(tiny_vae(latent_dim=3))
+    rows = np.asarray(Sliders(model).traversal([0.5, 0.0, -0.5], "1 to 3 of 3").convert("L"))
+    assert rows.shape == (3 * TILE, 9 * TILE)
+    for row, column, latent in ((0, 0, [-3, 0, -0.5]), (1, 8, [0.5, 3, -0.5]), (2, 4, [0.5, 0, 0])):
+        tile = rows[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        assert np.array_equal(tile[6::12, 6::12], np.asarray(model.decode(np.array([latent]))[0]))
+
+
+def test_a_generator_without_an_encoder() -> None:
+    """What remains is sliders and seeds; a map and uploads need an encoder."""
+    torch.manual_seed(0)
+    net_g = ConvGenerator(latent_dim=4, sample_size=8, block_out_channels=(8, 4))
+    pipeline = WGANPipeline(net_g.eval())
+    pictures = np.zeros((20, 8, 8, 1), np.uint8)
+    app = build_app(pipeline, title="Tiny", examples=Examples(pictures))
+    names = {dependency.api_name for dependency in app.fns.values()}
+    assert {"begin", "move", "traverse", "between"} <= names
+    assert not {"map", "decode_place"} & names
+    model = LatentModel(pipeline)
+    painted = np.asarray(model.decode(model.draw(4)[None])[0])
+    assert np.array_equal(painted, np.asarray(pipeline(latents=torch.from_numpy(model.draw(4)[None])).images[0]))
+    assert not np.array_equal(painted, np.asarray(model.decode(model.draw(5)[None])[0]))
+    with pytest.raises(ValueError, match="cannot start from 'An uploaded picture'"):
+        Sliders(model).start("An uploaded picture", 0, None)
+    with pytest.raises(ValueError, match="The seed must be a whole number"):
+        Sliders(model).start("A random draw", 0.5, None)
+
+
+def test_a_map_without_scikit_learn_says_what_to_install(examples: Examples, monkeypatch) -> None:
+    maps = DataMap(LatentModel(tiny_vae(latent_dim=10), examples))
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    assert "keeps" in maps.numbers("PCA")
+    with pytest.raises(ValueError, match=r"t-SNE is not to be had here: .* pip install"):
+        maps.numbers("t-SNE")
 
 
 def test_between_two_pictures(client, examples: Examples, tmp_path: Path) -> None:
@@ -229,6 +299,20 @@ def test_bad_input_is_told_in_words(client, api_name: str, arguments: tuple, mes
 
     with pytest.raises(AppError, match=message):
         client.predict(*arguments, api_name=api_name)
+
+
+def test_uploads_are_shown_as_the_model_sees_them(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (6, 6), (0, 0, 0, 0))
+    clear.putpixel((0, 0), (9, 9, 9, 255))
+    clear.save(tmp_path / "clear.png")
+    grey = Image.fromarray(np.full((6, 6), 128 * 257, np.uint16))
+    grey.save(tmp_path / "grey.png")
+    seen = [check_upload(tmp_path / name) for name in ("clear.png", "grey.png")]
+    assert [image.getpixel((3, 3)) for image in seen] == [(255, 255, 255), (128, 128, 128)]
+    assert seen[0].getpixel((0, 0)) == (9, 9, 9)
+    pipeline = tiny_vae()
+    for image, given in zip(seen, (clear, grey), strict=True):
+        assert torch.equal(pipeline.encode(image), pipeline.encode(given))
 
 
 def test_a_file_that_is_no_picture(client, tmp_path: Path) -> None:

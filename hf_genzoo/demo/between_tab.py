@@ -75,7 +75,7 @@ def _compared(originals: list[Image.Image] | None, images: list[Image.Image]) ->
     """Each end beside what is decoded of it."""
     if originals is None:
         return None
-    ends = [image.convert("RGB").resize(images[0].size, Image.Resampling.LANCZOS) for image in originals]
+    ends = [image.resize(images[0].size, Image.Resampling.LANCZOS) for image in originals]
     return strip([ends[0], images[0], ends[1], images[-1]])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
+import numpy as np
 from PIL import Image, ImageOps
 
 MAX_IMAGES = 36
@@ -74,7 +75,9 @@ def check_prompt(prompt: str | None) -> str:
 
 
 def check_upload(image: Image.Image | str | Path | None) -> Image.Image:
-    """An uploaded picture, decoded and upright. Its size is looked at before it is decoded.
+    """An uploaded picture as 8-bit RGB, upright, on white where it is transparent.
+
+    Its size is looked at before it is decoded.
 
     Args:
         image: A picture or the path of one.
@@ -92,11 +95,19 @@ def check_upload(image: Image.Image | str | Path | None) -> Image.Image:
         if width * height > MAX_PIXELS:
             limit = f"{MAX_PIXELS / 1e6:g} million"
             raise ValueError(f"The picture has {width} x {height} pixels; at most {limit} are taken.")
-        return ImageOps.exif_transpose(picture)
+        return _on_white(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError as error:
         raise ValueError("The picture has too many pixels.") from error
     except (OSError, SyntaxError) as error:  # what PIL raises for other files and broken ones
         raise ValueError("This file cannot be read as a picture. PNG, JPEG and WebP work.") from error
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey, which PIL's own conversion would cut at 255
+        grey = np.asarray(picture, dtype=np.float32) / 257.0
+        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def friendly(function: _F) -> _F:

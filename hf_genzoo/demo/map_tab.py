@@ -9,12 +9,13 @@ from PIL import Image
 from .guard import check_between, friendly
 from .latent_map import METHODS, LatentMap, latent_map
 from .latent_model import LatentModel
-from .map_figure import Frame, draw_map
+from .map_figure import SIZE, Frame, draw_map
 from .strips import enlarged
 
 _TITLES = dict(zip(("PCA", "t-SNE"), METHODS, strict=True))
 _LOOKS = ("Dots", "Pictures")
 _SHOWN = 192  # pixels a side of the decoded picture
+_INVITATION = "Click the map, or give a place and press Decode."
 
 
 class DataMap:
@@ -35,7 +36,10 @@ class DataMap:
         if title not in _TITLES:
             raise ValueError(f"There is no map {title!r}; choose PCA or t-SNE.")
         if title not in self._maps:
-            self._maps[title] = latent_map(self.latents, self.examples.labels, _TITLES[title])
+            try:
+                self._maps[title] = latent_map(self.latents, self.examples.labels, _TITLES[title])
+            except ImportError as error:  # the person in front of the page may well be the one who can install it
+                raise ValueError(f"{title} is not to be had here: {error}") from error
         return self._maps[title]
 
     def picture(self, title: str, look: str, mark: tuple[float, float] | None = None) -> Image.Image:
@@ -68,8 +72,8 @@ class DataMap:
         """What the model paints at a place, the data picture nearest to it, and which that is."""
         shown = self.of(title)
         frame = Frame.of(shown.points)
-        check_between("x", x, frame.centre[0] - 2 * frame.half, frame.centre[0] + 2 * frame.half)
-        check_between("y", y, frame.centre[1] - 2 * frame.half, frame.centre[1] + 2 * frame.half)
+        for axis, value, centre in zip("xy", (x, y), frame.centre, strict=True):
+            check_between(axis, value, round(centre - 2 * frame.half, 1), round(centre + 2 * frame.half, 1))
         near = shown.nearest(x, y)
         name = self.examples.label_name(near)
         painted = self.model.decode(np.atleast_2d(shown.latent_at(x, y)))[0]
@@ -98,7 +102,8 @@ def add_map_tab(model: LatentModel) -> None:
                 )
                 numbers = gr.Markdown(maps.numbers("PCA"), elem_id="map-numbers")
             with gr.Column(min_width=300, scale=2):
-                said = gr.Markdown("Click the map, or give a place and press Decode.", elem_id="map-place")
+                place = gr.State(None)  # (x, y) that is marked
+                said = gr.Markdown(_INVITATION, elem_id="map-place")
                 with gr.Row():
                     painted = gr.Image(
                         label="Decoded",
@@ -117,21 +122,31 @@ def add_map_tab(model: LatentModel) -> None:
                 decode = gr.Button("Decode", elem_id="map-decode")
 
     @friendly
-    def redraw(method: str, look: str) -> tuple[Image.Image, str]:
-        return maps.picture(method, look), maps.numbers(method)
+    def change_map(method: str, look: str) -> list[Any]:
+        # A place on one map is nowhere on the other.
+        centre = [round(value, 3) for value in Frame.of(maps.of(method).points).centre]
+        return [maps.numbers(method), maps.picture(method, look), None, None, _INVITATION, None, *centre]
+
+    @friendly
+    def change_look(method: str, look: str, place: tuple[float, float] | None) -> Image.Image:
+        return maps.picture(method, look, place)
 
     @friendly
     def decode_place(method: str, look: str, x: float, y: float) -> list[Any]:
         painted, nearest, said = maps.at(method, x, y)
-        return [maps.picture(method, look, (x, y)), painted, nearest, said]
+        return [maps.picture(method, look, (x, y)), painted, nearest, said, (x, y)]
 
     @friendly
     def click(method: str, look: str, event: gr.SelectData) -> list[Any]:
-        x, y = Frame.of(maps.of(method).points).place(*event.index)
+        column, row = event.index
+        if row >= SIZE:
+            raise ValueError("That is the legend; please click a place on the map above it.")
+        x, y = Frame.of(maps.of(method).points).place(column, row)
         return [*decode_place(method, look, x, y), round(x, 3), round(y, 3)]
 
-    shown = [figure, painted, nearest, said]
-    for choice in (method, look):
-        choice.change(redraw, [method, look], [figure, numbers], api_name="map", concurrency_id="model")
-    figure.select(click, [method, look], [*shown, x, y], api_visibility="private", concurrency_id="model")
-    decode.click(decode_place, [method, look, x, y], shown, api_name="decode_place", concurrency_id="model")
+    shown = [figure, painted, nearest, said, place]
+    common: dict[str, Any] = {"concurrency_id": "model"}
+    method.change(change_map, [method, look], [numbers, *shown, x, y], api_name="map", **common)
+    look.change(change_look, [method, look, place], figure, api_name="look", **common)
+    figure.select(click, [method, look], [*shown, x, y], api_visibility="private", **common)
+    decode.click(decode_place, [method, look, x, y], shown, api_name="decode_place", **common)

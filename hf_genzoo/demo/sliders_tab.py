@@ -18,18 +18,100 @@ _SHOWN = 256
 _DRAWN, _DATA, _UPLOADED = "A random draw", "A data picture", "An uploaded picture"
 
 
+class Sliders:
+    """What the sliders do; which latent they stand for is each visitor's own and handed in."""
+
+    def __init__(self, model: LatentModel) -> None:
+        self.model = model
+        order = model.order.tolist()
+        parts = [order[i : i + PAGE] for i in range(0, model.dim, PAGE)]
+        self.pages = {f"{i * PAGE + 1} to {i * PAGE + len(part)} of {model.dim}": part for i, part in enumerate(parts)}
+        """Title -> the dimensions shown, in the model's order."""
+
+    @property
+    def first(self) -> str:
+        """Title of the page to begin with."""
+        return next(iter(self.pages))
+
+    def paint(self, latent: list[float]) -> Image.Image:
+        """The picture of a latent."""
+        return enlarged(self.model.decode(np.array([latent]))[0], _SHOWN)
+
+    def stand(self, value: float) -> float:
+        """Where a slider stands for one number of a latent."""
+        return round(float(np.clip(value, -self.model.limit, self.model.limit)), 2)
+
+    def updates(self, latent: list[float], page: str) -> list[Any]:
+        """The sliders for a latent."""
+        dimensions = self.dimensions(page)
+        shown = [
+            gr.update(value=self.stand(latent[dimension]), label=f"Dimension {dimension}", visible=True)
+            for dimension in dimensions
+        ]
+        return shown + [gr.update(visible=False)] * (len(self.pages[self.first]) - len(shown))
+
+    def dimensions(self, page: str) -> list[int]:
+        """The dimensions of a page.
+
+        Raises:
+            ValueError: There is no such page.
+        """
+        if page not in self.pages:
+            raise ValueError(f"There are no dimensions {page!r}; choose one of {', '.join(self.pages)}.")
+        return self.pages[page]
+
+    def start(self, start: str, number: float, picture: Any) -> list[float]:
+        """The latent to start from.
+
+        Raises:
+            ValueError: What was asked for does not exist.
+        """
+        model = self.model
+        if start == _UPLOADED and model.encodes:
+            return model.encode([check_upload(picture)])[0].tolist()
+        if start == _DATA and model.latents is not None:
+            return model.latents[check_whole("The number of the picture", number, 0, len(model.latents) - 1)].tolist()
+        if start == _DRAWN:
+            return model.draw(check_whole("The seed", number, 0, MAX_SEED)).tolist()
+        raise ValueError(f"This model cannot start from {start!r}.")
+
+    def moved(self, latent: list[float], page: str, given: tuple[float, ...]) -> list[float]:
+        """A latent with the dimensions of a page where the sliders stand.
+
+        Raises:
+            ValueError: A slider stands outside of its limits, or there is no such page.
+        """
+        moved, limit = list(latent), self.model.limit
+        for dimension, value in zip(self.dimensions(page), given, strict=False):
+            check_between(f"Dimension {dimension}", value, -limit, limit)
+            # One that nobody moved keeps its digits, and its value where that lies beyond the slider's end.
+            if value != self.stand(moved[dimension]):
+                moved[dimension] = value
+        return moved
+
+    def traversal(self, latent: list[float], page: str) -> Image.Image:
+        """Each row: the latent with one dimension moved from one end of its slider to the other."""
+        dimensions = self.dimensions(page)
+        places = np.tile(np.array(latent), (len(dimensions), _COLUMNS, 1))
+        for row, dimension in enumerate(dimensions):
+            places[row, :, dimension] = np.linspace(-self.model.limit, self.model.limit, _COLUMNS)
+        return strip(self.model.decode(places.reshape(-1, self.model.dim)), _COLUMNS)
+
+
 def add_sliders_tab(model: LatentModel) -> None:
     """Put the sliders into the page that is being built."""
-    pages = _pages(model)
+    parts = Sliders(model)
+    drawn = model.draw(0).tolist()
     with gr.Tab("Sliders", id="sliders"):
-        gr.Markdown(f"The latent has {model.dim} dimensions, the one that varies most over the data first.")
-        latent = gr.State(model.draw(0).tolist())
+        order = "" if model.latents is None else ", the one that varies most over the data first"
+        gr.Markdown(f"The latent has {model.dim} dimensions{order}.")
+        latent, origin = gr.State(drawn), gr.State(drawn)
         with gr.Row():
             with gr.Column(min_width=300, scale=2):
                 start, number, picture = _add_start(model)
                 begin = gr.Button("Start from here", variant="primary", elem_id="sliders-begin")
                 shown = gr.Image(
-                    enlarged(model.decode(model.draw(0)[None])[0], _SHOWN),
+                    parts.paint(drawn),
                     label="Decoded",
                     interactive=False,
                     buttons=["download"],
@@ -37,50 +119,52 @@ def add_sliders_tab(model: LatentModel) -> None:
                     format="png",
                 )
             with gr.Column(min_width=300, scale=3):
-                page = gr.Dropdown(list(pages), value=next(iter(pages)), label="Dimensions", visible=len(pages) > 1)
-                first = pages[next(iter(pages))]
-                sliders = [_slider(model, first, place, model.draw(0)) for place in range(min(PAGE, model.dim))]
-                traverse = gr.Button("Move each of these from end to end", elem_id="sliders-traverse")
-                rows = gr.Image(
-                    label="Each row moves one dimension",
-                    show_label=False,
-                    visible=False,
-                    interactive=False,
-                    buttons=["download"],
-                    elem_id="sliders-rows",
-                    format="png",
-                )
-
-    def values(page: str, latent: list[float]) -> list[Any]:
-        return [_slider_update(pages[page], place, latent) for place in range(len(sliders))]
+                page, sliders, reset = _add_sliders(parts, drawn)
+        traverse = gr.Button("Move each of these from end to end", elem_id="sliders-traverse")
+        rows = gr.Image(
+            label="Each row moves one dimension",
+            show_label=False,
+            visible=False,
+            interactive=False,
+            buttons=["download"],
+            elem_id="sliders-rows",
+            format="png",
+        )
 
     @friendly
     def begin_from(start: str, number: float, picture: Any, page: str) -> list[Any]:
-        chosen = _chosen(model, start, number, picture).tolist()
-        return [chosen, _paint(model, chosen), *values(_known(page, pages), chosen)]
+        chosen = parts.start(start, number, picture)
+        return [chosen, chosen, parts.paint(chosen), *parts.updates(chosen, page)]
+
+    @friendly
+    def back(origin: list[float], page: str) -> list[Any]:
+        return [origin, parts.paint(origin), *parts.updates(origin, page)]
 
     @friendly
     def move(latent: list[float], page: str, *given: float) -> list[Any]:
-        moved = list(_checked(latent, model))
-        for dimension, value in zip(pages[_known(page, pages)], given, strict=False):
-            check_between(f"Dimension {dimension}", value, -model.limit, model.limit)
-            moved[dimension] = value
-        return [moved, _paint(model, moved)]
-
-    @friendly
-    def turn(latent: list[float], page: str) -> list[Any]:
-        return values(_known(page, pages), _checked(latent, model))
+        moved = parts.moved(latent, page, given)
+        return [moved, parts.paint(moved)]
 
     @friendly
     def all_rows(latent: list[float], page: str) -> Any:
-        places = _traversal(model, _checked(latent, model), pages[_known(page, pages)])
-        return gr.update(value=strip(model.decode(places), _COLUMNS), visible=True)
+        return gr.update(value=parts.traversal(latent, page), visible=True)
 
+    whole = [latent, shown, *sliders]
     common: dict[str, Any] = {"concurrency_id": "model"}
-    begin.click(begin_from, [start, number, picture, page], [latent, shown, *sliders], api_name="begin", **common)
-    for slider in sliders:  # on release: a drag must not ask for a hundred pictures
-        slider.release(move, [latent, page, *sliders], [latent, shown], api_name="move", **common)
-    page.change(turn, [latent, page], sliders, api_visibility="private", **common)
+    begin.click(begin_from, [start, number, picture, page], [origin, *whole], api_name="begin", **common)
+    reset.click(back, [origin, page], whole, api_name="reset", **common)
+    # `release` is the mouse's alone; `input` comes from the keyboard, too. A drag waits for one picture at a time.
+    gr.on(
+        [slider.input for slider in sliders],
+        move,
+        [latent, page, *sliders],
+        [latent, shown],
+        api_name="move",
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **common,
+    )
+    page.change(friendly(parts.updates), [latent, page], sliders, api_visibility="private", **common)
     traverse.click(all_rows, [latent, page], rows, api_name="traverse", **common)
 
 
@@ -89,66 +173,25 @@ def _add_start(model: LatentModel) -> tuple[gr.Radio, gr.Number, gr.Image]:
     starts += [_DATA] if model.latents is not None else []
     starts += [_UPLOADED] if model.encodes else []
     start = gr.Radio(starts, value=_DRAWN, label="Start from", visible=len(starts) > 1)
-    number = gr.Number(0, precision=0, label="Seed, or number of the data picture", elem_id="sliders-number")
+    label = "Seed" if model.latents is None else "Seed, or number of the data picture"
+    number = gr.Number(0, precision=0, label=label, elem_id="sliders-number")
     picture = upload(label="Picture", sources=["upload", "clipboard"], height=160, visible=False)
     start.change(lambda chosen: gr.update(visible=chosen == _UPLOADED), start, picture, api_visibility="private")
     return start, number, picture
 
 
-def _chosen(model: LatentModel, start: str, number: float, picture: Any) -> np.ndarray:
-    """The latent (d,) to start from.
-
-    Raises:
-        ValueError: What was asked for does not exist.
-    """
-    if start == _UPLOADED and model.encodes:
-        return model.encode([check_upload(picture)])[0]
-    if start == _DATA and model.latents is not None:
-        return model.latents[check_whole("The number of the picture", number, 0, len(model.latents) - 1)]
-    if start == _DRAWN:
-        return model.draw(check_whole("The seed", number, 0, MAX_SEED))
-    raise ValueError(f"This model cannot start from {start!r}.")
-
-
-def _pages(model: LatentModel) -> dict[str, list[int]]:
-    """Title -> dimensions, in the model's order."""
-    order = model.order.tolist()
-    parts = [order[i : i + PAGE] for i in range(0, model.dim, PAGE)]
-    return {f"{i * PAGE + 1} to {i * PAGE + len(part)} of {model.dim}": part for i, part in enumerate(parts)}
-
-
-def _known(page: str, pages: dict[str, list[int]]) -> str:
-    if page not in pages:
-        raise ValueError(f"There are no dimensions {page!r}; choose one of {', '.join(pages)}.")
-    return page
-
-
-def _slider(model: LatentModel, dimensions: list[int], place: int, latent: np.ndarray) -> gr.Slider:
-    limit, dimension = model.limit, dimensions[place]
-    value = round(float(np.clip(latent[dimension], -limit, limit)), 2)
-    return gr.Slider(-limit, limit, value=value, step=0.05, label=f"Dimension {dimension}", elem_id=f"slider-{place}")
-
-
-def _slider_update(dimensions: list[int], place: int, latent: list[float]) -> Any:
-    if place >= len(dimensions):
-        return gr.update(visible=False)
-    value = round(latent[dimensions[place]], 2)
-    return gr.update(value=value, label=f"Dimension {dimensions[place]}", visible=True)
-
-
-def _checked(latent: list[float], model: LatentModel) -> list[float]:
-    if not isinstance(latent, list) or len(latent) != model.dim:
-        raise ValueError(f"The latent must have {model.dim} numbers; press Start from here.")
-    return latent
-
-
-def _paint(model: LatentModel, latent: list[float]) -> Image.Image:
-    return enlarged(model.decode(np.array([latent]))[0], _SHOWN)
-
-
-def _traversal(model: LatentModel, latent: list[float], dimensions: list[int]) -> np.ndarray:
-    """(rows * columns, d): the latent with one dimension after the other moved from one end to the other."""
-    places = np.tile(np.array(latent), (len(dimensions), _COLUMNS, 1))
-    for row, dimension in enumerate(dimensions):
-        places[row, :, dimension] = np.linspace(-model.limit, model.limit, _COLUMNS)
-    return places.reshape(-1, model.dim)
+def _add_sliders(parts: Sliders, latent: list[float]) -> tuple[gr.Dropdown, list[gr.Slider], gr.Button]:
+    page = gr.Dropdown(list(parts.pages), value=parts.first, label="Dimensions", visible=len(parts.pages) > 1)
+    sliders = [
+        gr.Slider(
+            -parts.model.limit,
+            parts.model.limit,
+            value=parts.stand(latent[dimension]),
+            step=0.05,
+            label=f"Dimension {dimension}",
+            buttons=[],  # gradio's own would go back to where the page began, not to the latent of now
+            elem_id=f"slider-{place}",
+        )
+        for place, dimension in enumerate(parts.dimensions(parts.first))
+    ]
+    return page, sliders, gr.Button("Back to the start", size="sm", elem_id="sliders-reset")
