@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class Examples:
         label = int(self.labels[index])
         return self.names[label] if 0 <= label < len(self.names) else str(label)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | IO[bytes]) -> None:
         """Write one compressed .npz file that needs no pickle."""
         labels = {} if self.labels is None else {"labels": self.labels}
         # An empty tuple would become an array of floats.

@@ -65,9 +65,9 @@ class Form:
         if self.task.kind == "image to image":
             fields["image"] = upload(label="Picture", sources=["upload", "clipboard"], height=260)
         if "prompt" in takes:
-            fields["prompt"] = gr.Textbox(label="Prompt", lines=2, max_length=MAX_PROMPT, autofocus=True)
+            fields["prompt"] = gr.Textbox("", label="Prompt", lines=2, max_length=MAX_PROMPT, autofocus=True)
         if "negative_prompt" in takes:
-            fields["negative_prompt"] = gr.Textbox(label="Not in the picture", lines=1, max_length=MAX_PROMPT)
+            fields["negative_prompt"] = gr.Textbox("", label="Not in the picture", lines=1, max_length=MAX_PROMPT)
         if (self.batches or self.task.classes) and self.task.kind != "image to image":
             label, start = ("Points", _DEFAULT_POINTS) if self.task.points else ("Pictures", _DEFAULT_COUNT)
             start = 1 if self.task.kind == "text to image" else min(start, self.most)

@@ -1,6 +1,7 @@
 """Image to image: a picture goes in, and a slider moves between before and after."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -37,13 +38,14 @@ def add_image_tab(
                 gr.Examples(offered, [form.fields["image"]], label="Try one")
         with gr.Column(min_width=300, scale=3):
             panel.add_status()
-            slider = gr.ImageSlider(
-                label="Before and after", type="pil", format="png", interactive=False, elem_id="pair"
-            )
+            slider = gr.ImageSlider(label="Before and after", type="filepath", interactive=False, elem_id="pair")
             panel.add_downloads()
 
-    def show(images: list[Image.Image], asked: Request) -> list[Any]:
-        before = asked.call["image"]
-        return [(before.resize(images[0].size, Image.Resampling.LANCZOS), images[0])]
+    def show(pictures: list[Path], asked: Request) -> list[Any]:
+        with Image.open(pictures[0]) as after:
+            before = asked.call["image"].resize(after.size, Image.Resampling.LANCZOS)
+        path = pictures[0].with_name("before.png")
+        before.save(path)
+        return [(str(path), str(pictures[0]))]
 
     panel.wire([slider], show, "change")

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from .form import Form, Request
 from .guard import friendly
-from .pictures import pack
+from .pictures import write_files
 from .runs import Step, stream
 
-Show = Callable[[list[Image.Image], Request], list[Any]]
+Show = Callable[[list[Path], Request], list[Any]]
 
 
 class Stops:
@@ -62,26 +61,24 @@ class Panel:
     def add_status(self) -> None:
         """Put the status and the preview into the page."""
         self.status = gr.HTML(status(f"Press {self.action}."), label="Status", elem_classes="steps", elem_id="status")
-        self.preview = gr.Image(
-            label="On the way", visible=False, interactive=False, buttons=[], format="webp", elem_id="preview"
-        )
+        self.preview = gr.Image(label="On the way", visible=False, interactive=False, buttons=[], elem_id="preview")
 
     def add_downloads(self) -> None:
         """Put the download buttons into the page."""
-        with gr.Row():
-            self.picture = gr.DownloadButton("Download picture (PNG)", size="sm", interactive=False, min_width=150)
-            self.archive = gr.DownloadButton("Download all (ZIP)", size="sm", interactive=False, min_width=150)
+        with gr.Row(visible=False) as self.downloads:
+            self.picture = gr.DownloadButton("Download picture (PNG)", size="sm", min_width=150)
+            self.archive = gr.DownloadButton("Download all (ZIP)", size="sm", min_width=150)
 
     def wire(self, outputs: Sequence[Any], show: Show, api_name: str) -> None:
         """Connect the buttons.
 
         Args:
             outputs: Components that show the result.
-            show: Their values from the finished pictures and what was asked for.
+            show: Their values from the files of the finished pictures and what was asked for.
             api_name: Name of the function for programs.
         """
         function = friendly(self._function(len(outputs), show))
-        every = [self.status, self.preview, *outputs, self.picture, self.archive]
+        every = [self.status, self.preview, *outputs, self.picture, self.archive, self.downloads]
         started = self.go.click(
             function,
             list(self.form.fields.values()),
@@ -111,28 +108,33 @@ class Panel:
             asked = self.form.request(dict(zip(names, given, strict=True)))
             session = str(request.session_hash)
             stop = self.stops.begin(session)
-            skip = [gr.skip()] * shown
-            try:
-                yield [status("Starting ..."), gr.skip(), *skip, gr.skip(), gr.skip()]
-                for event in stream(asked.pipeline, asked.call, stop):
-                    if isinstance(event, Step):
-                        now = gr.skip() if event.picture is None else gr.update(value=event.picture, visible=True)
-                        yield [progress(event), now, *skip, gr.skip(), gr.skip()]
-                    elif event.images is None:
-                        yield [status("Stopped."), gr.update(visible=False), *skip, gr.skip(), gr.skip()]
-                    else:
-                        yield from self._finished(list(event.images), asked, show)
-            finally:
-                self.stops.end(session, stop)
+            skip = [gr.skip()] * (shown + 3)
+            with tempfile.TemporaryDirectory(prefix="genzoo-demo-") as folder:
+                try:
+                    yield [status("Starting ..."), gr.skip(), *skip]
+                    for event in stream(asked.pipeline, asked.call, stop):
+                        if isinstance(event, Step):
+                            yield [progress(event), _on_the_way(event, Path(folder)), *skip]
+                        elif event.images is None:
+                            yield [status("Stopped."), gr.update(visible=False), *skip]
+                        else:
+                            files = write_files(list(event.images), asked.settings, Path(folder))
+                            done = [status("Done."), gr.update(value=None, visible=False)]
+                            # gradio copies the files before it asks for more, so they can go afterwards.
+                            yield [*done, *show(files.pictures, asked), *files.downloads, gr.update(visible=True)]
+                finally:
+                    self.stops.end(session, stop)
 
         return _with_parameters(sample, names)
 
-    def _finished(self, images: list[Image.Image], asked: Request, show: Show) -> Generator[list[Any], None, None]:
-        with tempfile.TemporaryDirectory(prefix="genzoo-demo-") as folder:
-            files = pack(images, asked.settings, Path(folder))
-            downloads = [gr.update(value=str(file), interactive=True) for file in files]
-            # gradio copies the files to its cache before it asks for more, so they can go afterwards.
-            yield [status("Done."), gr.update(value=None, visible=False), *show(images, asked), *downloads]
+
+def _on_the_way(step: Step, folder: Path) -> Any:
+    """The update that shows an unfinished picture, where there is a new one."""
+    if step.picture is None:
+        return gr.skip()
+    path = folder / f"step-{step.done}.webp"
+    step.picture.save(path)
+    return gr.update(value=str(path), visible=True)
 
 
 def status(message: str) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +54,45 @@ def preview(pipeline: DiffusionPipeline, latents: Any) -> Image.Image | None:
     return grid(images, tile=max(1, PREVIEW_SIDE // columns))
 
 
-def pack(images: Sequence[Image.Image], settings: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Files to download: the grid as a PNG, and a zip of every picture with the settings that made them.
+@dataclass(frozen=True)
+class Files:
+    """Finished pictures on the disk.
+
+    Args:
+        pictures: A PNG for each.
+        grid: All of them in one PNG.
+        archive: A zip of the pictures and the settings that made them.
+    """
+
+    pictures: list[Path]
+    grid: Path
+    archive: Path
+
+    @property
+    def downloads(self) -> tuple[str, str]:
+        """Paths of what people take home."""
+        return str(self.grid), str(self.archive)
+
+
+def write_files(images: Sequence[Image.Image], settings: Mapping[str, Any], folder: Path) -> Files:
+    """Write pictures for the page and to take home.
+
+    The page gets files rather than pictures, because gradio puts equal pictures of two people into one file, and while
+    it copies files safely it writes pictures over what someone may be reading.
 
     Args:
         images: The pictures.
         settings: What was asked for, as JSON takes it.
         folder: Where the files are written.
-
-    Returns:
-        The paths of the PNG and of the zip.
     """
-    picture, archive = folder / "samples.png", folder / "samples.zip"
-    (images[0] if len(images) == 1 else grid(images)).save(picture)
-    with zipfile.ZipFile(archive, "w") as files:
-        for index, image in enumerate(images):
-            with files.open(f"{index:03d}.png", "w") as file:
-                image.save(file, "PNG")
-        files.writestr("settings.json", json.dumps(dict(settings), indent=1))
-    return picture, archive
+    files = Files(
+        [folder / f"{index:03d}.png" for index in range(len(images))], folder / "samples.png", folder / "samples.zip"
+    )
+    for image, path in zip(images, files.pictures, strict=True):
+        image.save(path)
+    (images[0] if len(images) == 1 else grid(images)).save(files.grid)
+    with zipfile.ZipFile(files.archive, "w") as archive:
+        for path in files.pictures:
+            archive.write(path, path.name)
+        archive.writestr("settings.json", json.dumps(dict(settings), indent=1))
+    return files

@@ -1,11 +1,11 @@
 """Sampling from noise, by class or from a text: controls on one side, what comes out of them on the other."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from PIL import Image
 
 from .form import Form, Request
 from .panel import Panel
@@ -36,7 +36,6 @@ def add_sampling_tab(
             panel.add_status()
             gallery = gr.Gallery(
                 label="Points" if task.points else "Pictures",
-                format="png",
                 object_fit="contain",
                 height="auto",
                 interactive=False,
@@ -45,8 +44,8 @@ def add_sampling_tab(
             )
             panel.add_downloads()
 
-    def show(images: list[Image.Image], asked: Request) -> list[Any]:
-        captions = asked.settings.get("classes") or [None] * len(images)
-        return [list(zip(images, captions, strict=True))]
+    def show(pictures: list[Path], asked: Request) -> list[Any]:
+        captions = asked.settings.get("classes") or [None] * len(pictures)
+        return [[(str(path), caption) for path, caption in zip(pictures, captions, strict=True)]]
 
     panel.wire([gallery], show, "sample")

@@ -20,14 +20,12 @@ class Task:
         takes: Names of the call's arguments.
         classes: Names of the classes, in the order of their numbers; empty without classes.
         points: Whether samples are points in the plane rather than pictures.
-        latent: Whether pictures are made from a vector that can be chosen.
     """
 
     kind: Kind
     takes: frozenset[str]
     classes: tuple[str, ...] = ()
     points: bool = False
-    latent: bool = False
 
     @property
     def stepwise(self) -> bool:
@@ -56,7 +54,7 @@ def task_of(pipeline: DiffusionPipeline) -> Task:
         return Task("text to image", takes, classes)
     if "batch_size" in takes or classes:
         points = _gives_points(pipeline, takes)
-        return Task("sampling", takes, classes, points, _has_latent(pipeline, takes) and not points)
+        return Task("sampling", takes, classes, points)
     raise ValueError(
         f"there is no demo for a {type(pipeline).__name__}: its call takes none of image, prompt, batch_size and "
         f"class_labels (of known classes), but {', '.join(sorted(takes)) or 'nothing'}"
@@ -72,21 +70,10 @@ def _classes(pipeline: DiffusionPipeline) -> tuple[str, ...]:
     return tuple(str(label) for label in range(number or 0))
 
 
-def _has_latent(pipeline: DiffusionPipeline, takes: frozenset[str]) -> bool:
-    """Whether a network has a vector latent that can be decoded, by `decode` or by the call."""
-    chosen = "latents" in takes or callable(getattr(type(pipeline), "decode", None))
-    return chosen and any(isinstance(config.get("latent_dim"), int) for config in _configs(pipeline))
-
-
-def _configs(pipeline: DiffusionPipeline) -> list[Mapping[str, Any]]:
-    """Configurations of the networks and schedulers that are diffusers' own kind."""
-    configs = [getattr(component, "config", None) for component in pipeline.components.values()]
-    return [config for config in configs if isinstance(config, Mapping)]
-
-
 def _gives_points(pipeline: DiffusionPipeline, takes: frozenset[str]) -> bool:
     """Whether samples are points: two are drawn and looked at, unless a network has a size of pictures."""
-    pictures = any("sample_size" in config for config in _configs(pipeline))
+    configs = [getattr(component, "config", None) for component in pipeline.components.values()]
+    pictures = any(isinstance(config, Mapping) and "sample_size" in config for config in configs)
     if pictures or not {"batch_size", "output_type"} <= takes:
         return False
     steps = {"num_inference_steps": 2} if "num_inference_steps" in takes else {}
