@@ -158,22 +158,22 @@ class HubClient:
             return None
         return "private" if facts.private else "public"
 
-    def check_private(self, repo_id: str, *, private: bool, repo_type: str = "model") -> str | None:
-        """Whether what is asked can be kept: a repository that exists keeps its visibility.
-
-        Returns:
-            The visibility before, as `visibility` gives it.
+    def check_private(
+        self, repo_id: str, *, private: bool, say: Callable[[str], None], repo_type: str = "model"
+    ) -> None:
+        """A repository that exists keeps its visibility: refuse what that would expose, say what stays hidden.
 
         Raises:
             HubError: What is to be private would go into a public repository.
         """
-        before = self.visibility(repo_id, repo_type)
+        key, before = self.key(repo_id, repo_type), self.visibility(repo_id, repo_type)
         if private and before == "public":
             raise HubError(
-                f"{self.key(repo_id, repo_type)} is public, so --private cannot be kept: make it private in its"
-                " settings on the Hub first, or choose another name. Nothing was sent"
+                f"{key} is public, so --private cannot be kept: make it private in its settings on the Hub first, or"
+                " choose another name. Nothing was sent"
             )
-        return before
+        if not private and before == "private" and not self.is_unfinished(repo_id, repo_type):
+            say(f"{key} is private and stays so; its settings on the Hub make it public")
 
     def read(self, repo_id: str, path: str, repo_type: str = "model") -> bytes | None:
         """A file of the repository as it is now, or None where there is none; nothing is cached."""

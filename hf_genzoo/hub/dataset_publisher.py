@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.utils.py_utils import convert_file_size_to_int
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, constants
 
 from hf_genzoo.data.computed import Draw
 from hf_genzoo.hub.client import Commit, HubClient, HubError, check_name
@@ -129,7 +129,7 @@ def push_data(
         check_name(repo_id)
     else:
         client = HubClient(token, patience)
-        _check_visibility(client, repo_id, private, say)
+        client.check_private(repo_id, private=private, say=say, repo_type="dataset")
     with _folder(output_dir) as folder:
         configs = read_configs(request)
         done = [(c, _write(c, folder, shard_bytes, max_corrupt_images, c is configs[0])) for c in configs]
@@ -141,7 +141,7 @@ def push_data(
         sizes = {name: path.stat().st_size for name, path in files.items()}
         rows = {config.name: {split.name: split.num_rows for split in splits} for config, splits in done}
         if client is None:
-            return PushedData(repo_id, None, f"https://huggingface.co/datasets/{repo_id}", False, sizes, rows)
+            return PushedData(repo_id, None, f"{constants.ENDPOINT}/datasets/{repo_id}", False, sizes, rows)
         commit = _upload(client, repo_id, files, private, say)
     page = commit.url.partition("/commit/")[0]
     return PushedData(repo_id, commit.sha, page, commit.changed, sizes, rows)
@@ -244,12 +244,6 @@ def _report_skipped(splits: list[Written], say: Say) -> None:
     for split in splits:
         for skipped in split.skipped:
             say(f"left out of split {split.name!r}: {skipped.name}: {skipped.reason}")
-
-
-def _check_visibility(client: HubClient, repo_id: str, private: bool, say: Say) -> None:
-    before = client.check_private(repo_id, private=private, repo_type="dataset")
-    if before == "private" and not private and not client.is_unfinished(repo_id, "dataset"):
-        say(f"{client.key(repo_id, 'dataset')} is private and stays so; its settings on the Hub make it public")
 
 
 def _upload(client: HubClient, repo_id: str, files: dict[str, Path], private: bool, say: Say) -> Commit:

@@ -128,9 +128,7 @@ def publish(
 def _check_hub(client: HubClient, repo_id: str, private: bool, space: bool, say: Say) -> None:
     """What can be seen of the Hub to be in the way, before the long check of the folder."""
     for repo_type in ("model", "space") if space else ("model",):
-        before = client.check_private(repo_id, private=private, repo_type=repo_type)
-        if before == "private" and not private and not client.is_unfinished(repo_id, repo_type):
-            say(f"{client.key(repo_id, repo_type)} is private and stays so; its settings on the Hub make it public")
+        client.check_private(repo_id, private=private, say=say, repo_type=repo_type)
     app = client.read(repo_id, APP, "space") if space else None
     if app is not None and b"hf_genzoo" not in app:
         raise HubError(f"the Space {repo_id} runs another app already: rename it on the Hub, or leave out --space")
