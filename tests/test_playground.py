@@ -45,7 +45,7 @@ const train = (settings, steps) => {
 };
 out.trained = train({ hidden: 32 }, 1500);
 out.again = [train({ seed: 3 }, 5), train({ seed: 3 }, 5), train({ seed: 4 }, 5)];
-const perfect = { k: 10, r1: 0, learningRateG: 1e-9, hidden: 32 }; // the generator stands still while D gets ever more sure
+const perfect = { k: 10, r1: 0, learningRateG: 1e-9, hidden: 32 }; // G stands still, D grows sure
 out.vanishing = train({ ...perfect, loss: "minimax" }, 60);
 out.alive = train({ ...perfect, loss: "non_saturating" }, 60);
 console.log(JSON.stringify(out));
