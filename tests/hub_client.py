@@ -10,18 +10,23 @@ from hub_server import TOKEN, HubServer
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A running Hub that this process talks to, with the token of its user, a cache of its own and no waiting."""
-    from huggingface_hub import constants
-
     with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub cache"))
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        talk_to(server, monkeypatch, tmp_path / "hub cache")
         yield server
+
+
+def talk_to(server: HubServer, patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Let the clients of this process talk to a Hub until the patch is undone; they do not sleep between tries."""
+    from huggingface_hub import constants, hf_api
+
+    patch.setattr(constants, "ENDPOINT", server.url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    patch.setattr(hf_api.api, "endpoint", server.url)  # that of `huggingface_hub.model_info`, which diffusers asks
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    patch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    patch.setenv("HF_TOKEN", TOKEN)
+    patch.setenv("HF_ENDPOINT", server.url)
+    patch.setenv("HF_HUB_OFFLINE", "0")
+    patch.setenv("HF_HUB_DISABLE_XET", "1")

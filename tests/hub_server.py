@@ -47,7 +47,7 @@ class HubServer(Store):
         return self.faults.requests
 
     def __enter__(self) -> "HubServer":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()  # soon shut down again
         return self
 
     def __exit__(self, *_: object) -> None:

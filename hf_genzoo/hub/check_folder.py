@@ -11,6 +11,7 @@ from hf_genzoo.hub.layout import (
     PICKLE_SUFFIXES,
     STAGING,
     STOCK_LIBRARIES,
+    VARIANT_WEIGHTS,
     Index,
     belonging_files,
     code_files,
@@ -55,9 +56,11 @@ def _components(folder: Path, index: Index) -> list[str]:
         if "config.json" not in files:
             continue  # schedulers, tokenizers and processors have no weights
         config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-        has_weights = any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files)
-        if not has_weights and ("architectures" in config or "_class_name" in config):
-            problems.append(f"{name}/ holds no weights (*.safetensors)")
+        weights = {file for file in files if file.endswith((".safetensors", ".safetensors.index.json"))}
+        plain = {file for file in weights if not VARIANT_WEIGHTS.fullmatch(file)}
+        if not plain and ("architectures" in config or "_class_name" in config):
+            only = f" but those of a variant: {', '.join(sorted(weights))}" if weights else ""
+            problems.append(f"{name}/ holds no weights (*.safetensors){only}")
     return problems
 
 

@@ -9,6 +9,7 @@ removals.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,18 @@ from hf_genzoo.hub.layout import (
     split_pipeline_stem,
 )
 from hf_genzoo.hub.measured import RESULTS, read_results
+from hf_genzoo.hub.variants import check_variant, write_variant
 
 _OWED = "owed.json"
 
 
 def export(
-    pipeline: DiffusionPipeline, folder: str | Path, *, family: str | None = None, training: dict | None = None
+    pipeline: DiffusionPipeline,
+    folder: str | Path,
+    *,
+    family: str | None = None,
+    training: dict | None = None,
+    variants: Sequence[str] = (),
 ) -> Path:
     """Write `pipeline` to `folder` so that it loads with this package, without it, and from the Hub.
 
@@ -51,16 +58,20 @@ def export(
         family: Name in `hf_genzoo.families`; found from the pipeline's class if None.
         training: What the card says about the training (see `hf_genzoo.hub.card`); None: the card says that nothing
             was recorded.
+        variants: Weights to write in lower precision beside the plain ones: "fp16", "bf16". They are loaded with
+            `variant="fp16"`; what was measured of the plain ones stays valid.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: The family is unknown or cannot be told.
+        ValueError: The family is unknown or cannot be told; a variant is unknown or cannot hold the weights.
         PublishedFileError: The code of a class cannot be published (see `check_published_file`).
         OSError: The disk is full or the folder not writable; the earlier export still loads.
     """
     folder = Path(folder)
+    for variant in variants:
+        check_variant(variant)
     family = _family_of(pipeline, family)
     pipeline, class_name = _stock_form(pipeline, family)
     files = _code_of(pipeline, family)  # before anything is written: code that cannot be published stops it here
@@ -70,6 +81,8 @@ def export(
     shutil.rmtree(stage, ignore_errors=True)
     try:
         _write(pipeline, class_name, files, stage)
+        for variant in variants:
+            write_variant(stage, variant, pipeline.components)
         new = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
         stale = sorted((owed | _exported_files(folder)) - set(new))
         measured = _still_measured(folder, stage)

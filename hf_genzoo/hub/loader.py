@@ -24,9 +24,11 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from hf_genzoo.hub import installed
@@ -112,10 +114,17 @@ def fetch_index(
             f"{repo_or_folder!r} is no folder here, and no repository that can be read; a private one needs"
             f" `hf auth login` or token=...: {error}"
         ) from error
+    except RevisionNotFoundError as error:
+        raise LayoutError(f"{repo_or_folder} has no branch, tag or commit {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise LayoutError(f"{repo_or_folder!r} is no folder here, and cannot be had from the Hub: {error}") from error
     except EntryNotFoundError as error:
         raise LayoutError(f"{repo_or_folder} holds no {INDEX}: it is not an exported pipeline") from error
+    except HfHubHTTPError as error:
+        advice = "; is the token right? `hf auth login` takes a new one" if error.response.status_code == 401 else ""
+        raise LayoutError(
+            f"{repo_or_folder!r} is no folder here, and cannot be had from the Hub{advice}: {error}"
+        ) from error
     return Path(file).parent
 
 

@@ -16,23 +16,26 @@ def take_code_along(cls: type) -> None:
     """Let a pipeline class save the code files of itself and of its components beside the weights."""
     plain = cls.save_pretrained  # type: ignore[attr-defined]
 
-    def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
+    def save_pretrained(
+        self, save_directory, safe_serialization=True, variant=None, max_shard_size=None, push_to_hub=False, **kwargs
+    ):
         """As `DiffusionPipeline.save_pretrained`, with the code files beside the weights."""
         folder = Path(save_directory)
-        plain(self, folder, *args, **kwargs)
+        names = ("repo_id", "private", "token", "commit_message", "create_pr")
+        hub = {name: kwargs.pop(name) for name in names if name in kwargs}
+        plain(self, folder, safe_serialization, variant, max_shard_size, **kwargs)
         path = folder / "model_index.json"
         index = json.loads(path.read_text(encoding="utf-8"))
-        parts = {"_class_name": self, **self.components}
-        for name, part in parts.items():
-            if type(part).__module__.split(".")[0] != "diffusers_modules":
+        for name, part in {"_class_name": self, **self.components}.items():
+            cls = type(getattr(part, "_orig_mod", part))  # compiled modules are wrapped
+            if cls.__module__.split(".")[0] != "diffusers_modules":
                 continue
-            file = Path(inspect.getsourcefile(type(part)) or "")
+            file = Path(inspect.getsourcefile(cls) or "")
             shutil.copyfile(file, (folder if name == "_class_name" else folder / name) / file.name)
-            index[name] = [file.stem, type(part).__name__]
+            index[name] = [file.stem, cls.__name__]
         path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if push_to_hub:  # saves once more, to a temporary folder, and uploads that
-            names = ("private", "token", "commit_message", "create_pr")
-            chosen = {name: kwargs[name] for name in names if name in kwargs}
-            self.push_to_hub(kwargs.get("repo_id") or folder.name, **chosen)
+        if push_to_hub:  # diffusers saves once more, to a temporary folder, and uploads that
+            how = {"safe_serialization": safe_serialization, "variant": variant, **hub}
+            self.push_to_hub(how.pop("repo_id", folder.name), **how)
 
     cls.save_pretrained = save_pretrained  # type: ignore[attr-defined]
