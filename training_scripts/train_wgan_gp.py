@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
 from torch import nn
 
-from hf_genzoo.data import Data, image_dataset, points_dataset
 from hf_genzoo.data.args import POINT_SETS
 from hf_genzoo.losses import gradient_penalty
 from hf_genzoo.models.critic import ConvCritic, MLPCritic
 from hf_genzoo.models.generator import ConvGenerator, MLPGenerator
-from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+from hf_genzoo.pipelines.gan import WGANPipeline
 from hf_genzoo.training.args import TrainingArgs, flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
 from hf_genzoo.training.script import run_script
+from hf_genzoo.training_scripts.train_gan import dataset, preview
 
 
 @dataclass
@@ -124,7 +123,7 @@ def optimizer(net: nn.Module, args: Args) -> torch.optim.Optimizer:
 
 def main(args: Args) -> Path:
     torch.manual_seed(args.seed)
-    data: Data = points_dataset(args) if args.dataset_name in POINT_SETS else image_dataset(args)
+    data = dataset(args)
     nets = build(args)
     run = Run(
         args,
@@ -167,12 +166,6 @@ def clip_weights(net: nn.Module, size: float) -> None:
 
 def export(nets: dict[str, nn.Module]) -> WGANPipeline:
     return WGANPipeline(net_g=nets["net_g"])
-
-
-def preview(pipeline: WGANPipeline, args: Args) -> list[Image.Image]:
-    """Samples from the same latents each time; a scatter plot of many where the samples are points."""
-    count = 2500 if args.dataset_name in POINT_SETS else args.num_validation_images
-    return pipeline(batch_size=count, generator=torch.Generator().manual_seed(args.seed)).images
 
 
 if __name__ == "__main__":
