@@ -28,18 +28,18 @@ from hf_genzoo.images import image_grid
 from hf_genzoo.models.classifier import ConvClassifier
 from hf_genzoo.training_scripts.train_gan import SMALL, Args, dataset
 
-PLAIN = {"adam_beta1": 0.5, "adam_beta2": 0.999, "lr_scheduler": "constant", "use_ema": False}
-PAIRS = {"loss": "relativistic", "adam_beta1": 0.0, "adam_beta2": 0.99}
+PLAIN = {"adam_beta1": 0.5, "adam_beta2": 0.999, "r1_gamma": 0.0, "lr_scheduler": "constant", "use_ema": False}
+PAIRS = {"loss": "relativistic", "adam_beta1": 0.0, "adam_beta2": 0.99, "r1_gamma": 0.1, "r2_gamma": 0.1}
 RING_GAMES: dict[str, dict[str, Any]] = {
     "minimax": {"loss": "minimax"},
-    "non-saturating": {"loss": "non_saturating"},
-    "PacGAN4": {"loss": "non_saturating", "pack": 4},
-    "pairs, R1 + R2": {**PAIRS, "r1_gamma": 0.1, "r2_gamma": 0.1},
+    "non-saturating": {},
+    "PacGAN4": {"pack": 4},
+    "pairs, R1 + R2": PAIRS,
 }
 DIGIT_GAMES: dict[str, dict[str, Any]] = {
-    "non-saturating": {"loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0},
-    "PacGAN4": {"loss": "non_saturating", "pack": 4, "r1_gamma": 0.0, "r2_gamma": 0.0},
-    "pairs, R1 + R2": PAIRS,
+    "non-saturating": {},
+    "PacGAN4": {"pack": 4},
+    "pairs, R1 + R2": {**PAIRS, "r1_gamma": 1.0, "r2_gamma": 1.0},
 }
 WEAK = {"discriminator_channels": [4, 8, 16]}  # a quarter of the generator's
 

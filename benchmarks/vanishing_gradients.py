@@ -3,8 +3,8 @@
     python -m benchmarks.vanishing_gradients --output_dir outputs/bench-vanishing-gradients
 
 After figures 2 and 3 of Arjovsky & Bottou 2017 (https://arxiv.org/abs/1701.04862): a GAN on `digits` is trained for
-some steps and its generator is held; then a new discriminator learns to tell its samples from data, and after every few
-of its steps the gradient of the generator's loss is taken over all weights of the generator, for the minimax loss
+some steps and its generator is held; a new discriminator then learns to tell its samples from data, and after every
+few of its steps the gradient of the generator's loss is taken over all its weights, for the minimax loss
 E log(1 - D(G(z))) and for the non-saturating one, -E log D(G(z)). Writes results.json and figure.png.
 """
 
@@ -22,8 +22,8 @@ from hf_genzoo.training_scripts.train_gan import SMALL, Args, build, dataset, op
 
 STAGES = (50, 300, 1500)  # generator steps before it is held
 LOSSES: tuple[AdversarialLoss, ...] = ("minimax", "non_saturating")
-PLAIN = {**SMALL, "loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0, "adam_beta1": 0.5, "adam_beta2": 0.999}
-PLAIN |= {"learning_rate": 2e-4, "lr_scheduler": "constant", "use_ema": False}
+PLAIN = {**SMALL, "r1_gamma": 0.0, "adam_beta1": 0.5, "adam_beta2": 0.999, "learning_rate": 2e-4}
+PLAIN |= {"lr_scheduler": "constant", "use_ema": False}
 
 
 def gradient_norm(G: nn.Module, D: nn.Module, z: Tensor, loss: AdversarialLoss) -> float:

@@ -43,8 +43,9 @@ class Args(TrainingArgs):
     latent_dim: int = flag(128, "Length of the generator's input z.")
     block_out_channels: list[int] = field(
         default_factory=lambda: [64, 128, 256],
-        metadata={"help": "Channels of both networks for pictures at each resolution, finest first."},
+        metadata={"help": "Channels of the generator for pictures at each resolution, finest first."},
     )
+    critic_channels: list[int] | None = flag(None, "Those of the critic, if others.")
     hidden_dim: int = flag(512, "Width of both networks' layers for points.")
     n_critic: int = flag(5, "Critic steps for each generator step.")
     lambda_gp: float = flag(10.0, "Weight of the gradient penalty.")
@@ -103,15 +104,18 @@ def build(args: Args) -> dict[str, nn.Module]:
             "net_g": MLPGenerator(latent_dim=args.latent_dim, hidden_dim=args.hidden_dim),
             "critic": MLPCritic(hidden_dim=args.hidden_dim),
         }
-    channels = tuple(args.block_out_channels)
     return {
         "net_g": ConvGenerator(
             sample_size=args.resolution,
             out_channels=args.num_channels,
             latent_dim=args.latent_dim,
-            block_out_channels=channels[::-1],
+            block_out_channels=tuple(args.block_out_channels[::-1]),
         ),
-        "critic": ConvCritic(sample_size=args.resolution, in_channels=args.num_channels, block_out_channels=channels),
+        "critic": ConvCritic(
+            sample_size=args.resolution,
+            in_channels=args.num_channels,
+            block_out_channels=tuple(args.critic_channels or args.block_out_channels),
+        ),
     }
 
 

@@ -60,7 +60,7 @@ def measure(row: Row, name: str, seed: int, output_dir: Path) -> dict[str, Any]:
         "reverse_kl_floor": report.reverse_kl_floor,
         "steps": record["steps"],
         "seconds": round(record["seconds"], 1),
-        "command": record["command"],
+        "settings": row.settings,
     }
 
 
