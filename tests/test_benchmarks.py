@@ -1,4 +1,4 @@
-"""The measuring code itself: the generator to beat, tables and their cells, figures, and the report that shows them."""
+"""The measuring code itself: the generator to beat, tables and their cells, figures, and the report of all of them."""
 
 from pathlib import Path
 
