@@ -77,7 +77,7 @@ def test_concatenated_classes_are_the_same_everywhere() -> None:
 def test_every_parameter_learns_and_the_class_matters(conditioning: str, dataset_name: str) -> None:
     torch.manual_seed(0)
     args = Args(**{**TINY, "dataset_name": dataset_name, "conditioning": conditioning})
-    nets = build(args, 3, conditioning=args.conditioning)
+    nets = build(args, num_classes=3, conditioning=args.conditioning)
     z, y = torch.randn(6, args.latent_dim), torch.arange(6) % 3
     fake = nets["net_g"](z, y)
     logits = nets["net_d"](fake, y)

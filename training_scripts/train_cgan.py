@@ -47,7 +47,7 @@ def main(args: Args) -> Path:
     data = dataset(args)
     if data.num_classes is None:
         raise ValueError(f"{data.name} has no classes to learn: name their column with --class_column")
-    nets = build(args, data.num_classes, conditioning=args.conditioning)
+    nets = build(args, num_classes=data.num_classes, conditioning=args.conditioning)
     run = Run(
         args,
         nets=nets,

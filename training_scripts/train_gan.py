@@ -133,10 +133,11 @@ def dataset(args: TrainingArgs) -> Data:
 
 
 def build(
-    args: AdversarialArgs, num_classes: int | None = None, packed: int = 1, **judge: Any
+    args: AdversarialArgs, packed: int = 1, num_classes: int | None = None, conditioning: str = "projection"
 ) -> dict[str, nn.Module]:
-    """Both networks: `packed` samples go into the discriminator at once, `judge` are further settings of it."""
-    judge |= {"num_classes": num_classes, "bias": args.loss != "relativistic"}  # of a difference it would drop out
+    """Both networks; `packed` samples go into the discriminator at once, and it is told classes by `conditioning`."""
+    judge: dict[str, Any] = {"num_classes": num_classes, "conditioning": conditioning}
+    judge["bias"] = args.loss != "relativistic"  # out of a difference of logits it drops
     if args.dataset_name in POINT_SETS:
         return {
             "net_g": MLPGenerator(args.latent_dim, hidden_dim=args.hidden_dim, num_classes=num_classes),
