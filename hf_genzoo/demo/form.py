@@ -1,6 +1,7 @@
 """The controls of a pipeline: those that its call has a use for, and the way from their values to its arguments."""
 
 import inspect
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -153,6 +154,8 @@ class Form:
             if name in values:
                 check_between(name.capitalize(), values[name], low, high)
                 call[argument] = float(values[name])
+        if "strength" in values and "steps" in values:
+            _check_work(call["num_inference_steps"], call["strength"])
         if "seed" in values:
             seed = check_whole("The seed", values["seed"], 0, MAX_SEED - MAX_IMAGES)
             # A generator for each picture: more pictures leave the first ones as they are.
@@ -173,12 +176,13 @@ class Form:
         return [self.task.classes.index(names[index % len(names)]) for index in range(count)]
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        """An uploaded picture as RGB, shrunk to the model's size, with sides that its stages can halve."""
-        side = self.side or _DEFAULT_SIDE
-        factor = _vae_scale(self.pipeline)
-        image = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-        width, height = (max(factor, length // factor * factor) for length in image.size)
-        return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.LANCZOS)
+        """An uploaded picture as RGB in the model's size, with sides that its stages can halve."""
+        side, image = self.side or _DEFAULT_SIDE, image.convert("RGB")
+        if "vae" not in self.pipeline.components:  # nothing says what it can halve but the size it was made for
+            return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+        factor, scale = _vae_scale(self.pipeline), side / max(image.size)
+        width, height = (max(factor, round(length * scale) // factor * factor) for length in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,17 @@ class Request:
     pipeline: DiffusionPipeline
     call: dict[str, Any]
     settings: dict[str, Any]
+
+
+def _check_work(steps: int, strength: float) -> None:
+    """Image to image takes only the last `strength` of its steps, rounded down.
+
+    Raises:
+        ValueError: If that leaves no step at all.
+    """
+    if int(steps * strength) < 1:
+        needed = math.ceil(1 / strength)
+        raise ValueError(f"{steps} steps are too few for a strength of {strength:g}: take {needed} or more.")
 
 
 def _side(pipeline: DiffusionPipeline) -> int | None:
