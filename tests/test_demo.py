@@ -38,11 +38,12 @@ from hf_genzoo.demo import guard, playground_server
 from hf_genzoo.demo.app import build_app, start
 from hf_genzoo.demo.examples import Examples, load_examples
 from hf_genzoo.demo.form import Form
+from hf_genzoo.demo.panel import Stops
 from hf_genzoo.demo.pictures import preview
 from hf_genzoo.demo.runs import Result, Step, stream
 from hf_genzoo.demo.samplers import own_pipeline, samplers_of
 from hf_genzoo.demo.tasks import task_of
-from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+from hf_genzoo.pipelines.gan import WGANPipeline
 
 MORE_MEMORY = 40e6  # bytes that twenty requests may leave behind: about what the allocator keeps for itself
 
@@ -228,7 +229,7 @@ def test_a_stopped_stream_computes_no_further(ddpm: Any, how: str) -> None:
         assert len(rest) < 150
     else:
         events.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "sampling"]
+    nothing_runs()
 
 
 def test_latents_are_decoded_for_the_preview() -> None:
@@ -238,6 +239,17 @@ def test_latents_are_decoded_for_the_preview() -> None:
     assert picture.width % 32 == 0
     assert preview(pipeline, torch.randn(1, 7, 16, 16)) is None  # not this autoencoder's latents
     assert preview(pipeline, torch.randn(5, 2)) is None
+
+
+def test_a_request_can_be_stopped_while_it_waits() -> None:
+    stops = Stops()
+    assert not stops.stop("somebody")
+    stops.ask("somebody")
+    assert stops.stop("somebody")
+    event = stops.begin("somebody")
+    assert event.is_set()
+    stops.end("somebody", event)
+    assert not stops.begin("somebody").is_set()
 
 
 # An app as a program sees it
@@ -302,7 +314,7 @@ def test_a_cancelled_request_makes_room(client: Client) -> None:
     cancelled = time.monotonic()
     client.predict(count=1, steps=1, api_name="/sample")
     assert time.monotonic() - cancelled < 5  # the 250 steps of 36 pictures take longer
-    assert not [thread for thread in threading.enumerate() if thread.name == "sampling"]
+    nothing_runs()
 
 
 def test_twenty_at_once_are_served_in_order_and_leave_nothing_behind(
@@ -494,6 +506,14 @@ def test_the_command_refuses_what_does_not_fit(capsys: pytest.CaptureFixture, tm
     assert "--share" in capsys.readouterr().err
     assert genzoo(["demo", str(tmp_path), "--no_browser"]) == 1
     assert "model_index.json" in capsys.readouterr().err
+
+
+def nothing_runs() -> None:
+    """Wait until the step that was under way is done, and no other follows it."""
+    deadline = time.monotonic() + 10
+    while any(thread.name == "sampling" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def free_port() -> int:

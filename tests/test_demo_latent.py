@@ -23,7 +23,7 @@ from hf_genzoo.demo.map_tab import DataMap
 from hf_genzoo.demo.sliders_tab import Sliders
 from hf_genzoo.demo.strips import TILE, save_animation, strip
 from hf_genzoo.models.generator import ConvGenerator
-from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+from hf_genzoo.pipelines.gan import WGANPipeline
 
 
 @pytest.fixture
