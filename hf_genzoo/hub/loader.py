@@ -242,7 +242,9 @@ def _adopted(function: Callable[..., Any]) -> Callable[..., Any]:
     def from_pretrained(cls: type, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """As `DiffusionPipeline.from_pretrained`, with the installed classes in place of a repository's code files."""
         origin = os.fspath(pretrained_model_name_or_path)
-        hub = {name: kwargs[name] for name in ("cache_dir", "token", "local_files_only") if kwargs.get(name)}
+        hub = {
+            name: kwargs[name] for name in ("cache_dir", "token", "local_files_only") if kwargs.get(name) is not None
+        }
         found = fetch_index(origin, revision=kwargs.get("revision"), **hub)
         index = read_index(found)
         if not installed.is_ours(index):
