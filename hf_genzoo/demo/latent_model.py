@@ -1,5 +1,6 @@
 """What the latent explorer needs of a pipeline, whatever it is called there: to decode latents, maybe to encode."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ LEAST_LIMIT = 3.0  # standard deviations of the prior that a slider spans at lea
 
 def latent_dim(pipeline: DiffusionPipeline) -> int | None:
     """Length of the vector that a pipeline paints from; None where it paints from anything else."""
-    parts = pipeline.components.values()
-    dims = [getattr(part, "config", {}).get("latent_dim") for part in parts if hasattr(part, "config")]
+    configs = [getattr(part, "config", None) for part in pipeline.components.values()]
+    # A transformers component keeps its settings as attributes, and has no such latent.
+    dims = [config.get("latent_dim") for config in configs if isinstance(config, Mapping)]
     return next((dim for dim in dims if isinstance(dim, int)), None)
 
 
