@@ -32,7 +32,7 @@ def test_wheel_and_source_archive_hold_everything(distributions: Path) -> None:
     wanted |= {"hf_genzoo/model_cards/apache-2.0.txt"}
     for family in FAMILIES:
         wanted |= {f"hf_genzoo/training_scripts/train_{family}.py", f"hf_genzoo/model_cards/{family}.md"}
-        wanted |= {f"hf_genzoo/pipelines/{FAMILIES[family].parent or family}.py"}
+        wanted |= {FAMILIES[family].pipeline_module.replace(".", "/") + ".py"}
     assert wanted <= wheel
     assert not [name for name in wheel if name.startswith(("tests", "benchmarks", "pipelines", "training_scripts"))]
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
