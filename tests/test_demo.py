@@ -248,6 +248,14 @@ def test_a_request_can_be_stopped_while_it_waits() -> None:
     assert stops.stop("somebody")
     event = stops.begin("somebody")
     assert event.is_set()
+    stops.ask("somebody")  # after a stop: something new
+    assert not stops.begin("somebody").is_set()
+    running = stops.begin("somebody")
+    stops.ask("somebody")  # a second click while it runs
+    stops.stop("somebody")
+    assert running.is_set()
+    stops.end("somebody", running)
+    event = stops.begin("somebody")
     stops.end("somebody", event)
     assert not stops.begin("somebody").is_set()
 

@@ -19,15 +19,20 @@ Show = Callable[[list[Path], Request], list[Any]]
 
 
 class Stops:
-    """For each browser session, the event that stops its request."""
+    """For each browser session, the event that stops the request it has asked for, be it running or waiting."""
 
     def __init__(self) -> None:
         self._events: dict[str, threading.Event] = {}
 
+    def ask(self, session: str) -> None:
+        """A session asks for something and may have to wait for its turn."""
+        earlier = self._events.get(session)
+        if earlier is None or earlier.is_set():  # asked twice, the first one is still what Stop is about
+            self._events[session] = threading.Event()
+
     def begin(self, session: str) -> threading.Event:
-        """The event of a request that begins."""
-        self._events[session] = event = threading.Event()
-        return event
+        """The event of a request that begins; programs come without having asked."""
+        return self._events.setdefault(session, threading.Event())
 
     def stop(self, session: str) -> bool:
         """Stop a session's request; whether there was one."""
@@ -36,10 +41,10 @@ class Stops:
             event.set()
         return event is not None
 
-    def end(self, session: str, event: threading.Event) -> None:
-        """Forget a request that has ended."""
-        if self._events.get(session) is event:
-            del self._events[session]
+    def end(self, session: str, event: threading.Event | None = None) -> None:
+        """Forget a request that has ended; whichever it is, without an event."""
+        if event is None or self._events.get(session) is event:
+            self._events.pop(session, None)
 
 
 class Panel:
@@ -79,27 +84,32 @@ class Panel:
         """
         function = friendly(self._function(len(outputs), show))
         every = [self.status, self.preview, *outputs, self.picture, self.archive, self.downloads]
-        started = self.go.click(
+        asked = self.go.click(self._ask, outputs=self.status, queue=False, api_visibility="private")
+        called = asked.then(
             function,
             list(self.form.fields.values()),
             every,
             api_name=api_name,
+            trigger_mode="once",
             show_progress="minimal",
             show_progress_on=self.status,
             concurrency_id="model",
         )
-        # Whoever still waits in the queue is taken out of it; a request that runs ends after the step it is at.
-        self.halt.click(
-            self._halt,
-            outputs=[self.status, self.preview],
-            cancels=[started],
-            queue=False,
-            api_visibility="private",
-        )
+        called.failure(self._fail, outputs=[self.status, self.preview], queue=False, api_visibility="private")
+        # Not gradio's `cancels`: that drops the stream without a last word, and the page may then wait for ever.
+        self.halt.click(self._halt, outputs=self.status, queue=False, api_visibility="private")
 
-    def _halt(self, request: gr.Request) -> tuple[str, Any]:
+    def _ask(self, request: gr.Request) -> str:
+        self.stops.ask(str(request.session_hash))
+        return status("Waiting for its turn ...")
+
+    def _fail(self, request: gr.Request) -> tuple[str, Any]:
+        self.stops.end(str(request.session_hash))
+        return status("This did not work: see the message."), gr.update(visible=False)
+
+    def _halt(self, request: gr.Request) -> str:
         stopped = self.stops.stop(str(request.session_hash))
-        return status("Stopped." if stopped else "Nothing is running."), gr.update(visible=False)
+        return status("Stopping ..." if stopped else "Nothing is running.")
 
     def _function(self, shown: int, show: Show) -> Callable[..., Any]:
         names = list(self.form.fields)

@@ -18,6 +18,8 @@ from .pictures import preview
 _LEAST_PAUSE = 0.15  # seconds between previews: the page cannot show more
 _PREVIEW_SHARE = 4  # previews may take up to a quarter of the time: those of latent models are decoded
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Step:
@@ -50,8 +52,8 @@ def stream(
 ) -> Generator[Step | Result, None, None]:
     """Call a pipeline in a thread of its own and give what happens.
 
-    Closing the generator, or setting `stop`, ends the computation after the step it is at; the thread has ended when
-    the generator has.
+    Closing the generator, or setting `stop`, ends the computation after the step it is at. Closing does not wait for
+    that, since gradio closes generators on the thread that serves everybody; the next run does.
 
     Args:
         pipeline: One that nobody else uses (`samplers.own_pipeline`).
@@ -66,15 +68,16 @@ def stream(
     def work() -> None:
         try:
             watched = _watched(pipeline, _Watcher(pipeline, events, stop))
-            with torch.no_grad():
+            with _ONE_AT_A_TIME, torch.no_grad():
+                if stop.is_set():
+                    raise _StoppedError
                 events.put(Result(pipeline(**call, **watched).images))  # type: ignore[operator]
         except _StoppedError:
             events.put(Result(None))
         except Exception as error:
             events.put(error)
 
-    thread = threading.Thread(target=work, name="sampling", daemon=True)
-    thread.start()
+    threading.Thread(target=work, name="sampling", daemon=True).start()
     try:
         while True:
             event = events.get()
@@ -85,7 +88,6 @@ def stream(
                 return
     finally:
         stop.set()
-        thread.join()
 
 
 class _Watcher:
