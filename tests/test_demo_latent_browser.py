@@ -83,17 +83,33 @@ def test_click_the_map(page, tmp_path: Path) -> None:
     page.screenshot(path=tmp_path / "map.png", full_page=True)
 
 
-def test_move_a_slider(page) -> None:
+def test_move_a_slider(page, tmp_path: Path) -> None:
     open_tab(page, "Sliders")
-    before = source(page, "#sliders-decoded")
-    slider = page.locator("#slider-0 input[type=range]")
+    before = changes(page, "#sliders-decoded", "")
+    slider, number = (page.locator(f"#slider-0 input[type={kind}]") for kind in ("range", "number"))
+    value = float(number.input_value())
     slider.focus()
     for _ in range(30):
         slider.press("ArrowRight")
-    slider.dispatch_event("pointerup")
-    changes(page, "#sliders-decoded", before)
+    moved = changes(page, "#sliders-decoded", before)
+    assert float(number.input_value()) - value == pytest.approx(30 * 0.05, abs=0.05)
+    track = page.locator("#slider-1 input[type=range]").bounding_box()
+    page.mouse.move(track["x"] + 10, track["y"] + track["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + 0.9 * track["width"], track["y"] + track["height"] / 2, steps=20)
+    page.mouse.up()
+    dragged = changes(page, "#sliders-decoded", moved)
     page.locator("#sliders-traverse").click()
     changes(page, "#sliders-rows", "")
+    page.locator("#sliders-reset").click()
+    changes(page, "#sliders-decoded", dragged)
+    page.get_by_role("radio", name="An uploaded picture").check()
+    (tmp_path / "text.png").write_text("no picture")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "text.png")
+    page.wait_for_timeout(1500)
+    page.locator("#sliders-begin").click()
+    page.get_by_text("cannot be read as a picture").first.wait_for()
+    assert "Traceback" not in page.content()
 
 
 def test_upload_and_go_between(page, tmp_path: Path) -> None:
@@ -107,7 +123,11 @@ def test_upload_and_go_between(page, tmp_path: Path) -> None:
         page.wait_for_timeout(1500)
     page.locator("#between-go").click()
     first = changes(page, "#between-strip", "")
-    (tmp_path / "text.png").write_text("no picture")
+    assert page.locator("#between-film img").count() == page.locator("#between-pairs img").count() == 1
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download animation (GIF)").click()
+    download.value.save_as(tmp_path / "taken.gif")
+    assert Image.open(tmp_path / "taken.gif").format == "GIF"
     page.get_by_label("spherical").check()
     page.locator("#between-go").click()
     changes(page, "#between-strip", first)

@@ -18,7 +18,8 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 
 CSS = """
-.gradio-container { max-width: min(1100px, 100vw) !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: min(1100px, 100vw) !important; margin: 0 auto !important; }
+.gradio-container main { width: 100%; }
 .prose, .steps { overflow-wrap: anywhere; }
 /* As many columns as fit, also on a phone. */
 .gallery .grid-wrap, .gallery .gallery-container { max-height: none !important; height: auto !important; }
@@ -28,6 +29,7 @@ CSS = """
 }
 .gallery .thumbnail-item { aspect-ratio: 1; height: auto !important; }
 .small-pictures img { image-rendering: pixelated; }
+.upload img { width: 100%; height: 100%; object-fit: contain; }
 .steps p { margin: 0; }
 .steps progress { width: 100%; height: 10px; appearance: none; border: 0; }
 .steps progress::-webkit-progress-bar { background: var(--border-color-primary); border-radius: 5px; }

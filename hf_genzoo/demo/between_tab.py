@@ -34,19 +34,12 @@ def add_between_tab(model: LatentModel) -> None:
                 min_width=150,
             )
         go = gr.Button("Go from one to the other", variant="primary", elem_id="between-go")
-        row = gr.Image(
-            label="The way", interactive=False, buttons=["fullscreen"], elem_id="between-strip", format="png"
-        )
+        row = _result("The way", "between-strip")
         with gr.Row():
-            film = gr.Image(label="There and back", type="filepath", interactive=False, buttons=[], min_width=200)
-            pairs = gr.Image(
-                label="Each picture, and what the model makes of it",
-                interactive=False,
-                buttons=[],
-                visible=model.encodes,
-                min_width=200,
-                format="png",
-            )
+            with gr.Column(min_width=200):
+                film = _result("There and back", "between-film")
+            with gr.Column(min_width=200, visible=model.encodes):
+                pairs = _result("Each picture, and what the model makes of it", "between-pairs")
         with gr.Row():
             strip_file = gr.DownloadButton("Download strip (PNG)", size="sm", interactive=False, min_width=150)
             film_file = gr.DownloadButton("Download animation (GIF)", size="sm", interactive=False, min_width=150)
@@ -68,7 +61,22 @@ def add_between_tab(model: LatentModel) -> None:
             yield [line, str(moving), _compared(originals, images), *files]
 
     outputs = [row, film, pairs, strip_file, film_file]
-    go.click(between, [one, other, steps, mode], outputs, api_name="between", concurrency_id="model")
+    go.click(
+        between,
+        [one, other, steps, mode],
+        outputs,
+        api_name="between",
+        concurrency_id="model",
+        show_progress_on=row,
+    )
+
+
+def _result(label: str, elem_id: str) -> gr.Image:
+    """A picture under its label, which would hide part of a low one if it lay on it."""
+    gr.Markdown(label)
+    return gr.Image(
+        label=label, show_label=False, type="filepath", format="png", interactive=False, buttons=[], elem_id=elem_id
+    )
 
 
 def _compared(originals: list[Image.Image] | None, images: list[Image.Image]) -> Image.Image | None:
@@ -95,7 +103,7 @@ def _add_ends(model: LatentModel) -> tuple[Any, Any]:
         return gr.Number(0, precision=0, label="First seed"), gr.Number(1, precision=0, label="Second seed")
     ends = []
     for name, offset in (("First picture", 0), ("Second picture", _OFFERED)):
-        with gr.Column(min_width=150):
+        with gr.Column(min_width=300):
             picture = upload(label=name, sources=["upload", "clipboard"], height=180)
             if model.examples is not None and len(model.examples):
                 last = len(model.examples) - 1

@@ -54,10 +54,11 @@ class DataMap:
             f"**Trustworthiness {shown.trustworthiness:.2f}**: 1 if neighbours on the map are neighbours among the"
             " latents, about 0.5 by chance."
         ]
-        if shown.knn_accuracy is not None:
+        if shown.knn_accuracy is not None and self.examples.labels is not None:
+            most = np.unique(self.examples.labels, return_counts=True)[1].max() / len(self.examples)
             lines.append(
                 f"**Neighbours' vote {shown.knn_accuracy:.0%}**: how often the pictures around one on the map tell its"
-                " class; the model was never told a class."
+                f" class. Always saying the most frequent one would be right in {most:.0%}."
             )
         if shown.explained is not None:
             lines.append(f"The plane keeps {shown.explained:.0%} of the latents' variance.")
@@ -137,15 +138,15 @@ def add_map_tab(model: LatentModel) -> None:
         return [maps.picture(method, look, (x, y)), painted, nearest, said, (x, y)]
 
     @friendly
-    def click(method: str, look: str, event: gr.SelectData) -> list[Any]:
+    def click(method: str, look: str, event: gr.SelectData) -> Any:
         column, row = event.index
-        if row >= SIZE:
-            raise ValueError("That is the legend; please click a place on the map above it.")
+        if row >= SIZE:  # the legend
+            return gr.skip()
         x, y = Frame.of(maps.of(method).points).place(column, row)
         return [*decode_place(method, look, x, y), round(x, 3), round(y, 3)]
 
     shown = [figure, painted, nearest, said, place]
-    common: dict[str, Any] = {"concurrency_id": "model"}
+    common: dict[str, Any] = {"concurrency_id": "model", "show_progress_on": said}
     method.change(change_map, [method, look], [numbers, *shown, x, y], api_name="map", **common)
     look.change(change_look, [method, look, place], figure, api_name="look", **common)
     figure.select(click, [method, look], [*shown, x, y], api_visibility="private", **common)

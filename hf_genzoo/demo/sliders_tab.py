@@ -165,6 +165,14 @@ def add_sliders_tab(model: LatentModel) -> None:
         **common,
     )
     page.change(friendly(parts.updates), [latent, page], sliders, api_visibility="private", **common)
+    # The rows are of another latent, or of other dimensions, from then on.
+    gr.on(
+        [begin.click, page.change],
+        lambda: gr.update(visible=False),
+        outputs=rows,
+        queue=False,
+        api_visibility="private",
+    )
     traverse.click(all_rows, [latent, page], rows, api_name="traverse", **common)
 
 
@@ -175,8 +183,9 @@ def _add_start(model: LatentModel) -> tuple[gr.Radio, gr.Number, gr.Image]:
     start = gr.Radio(starts, value=_DRAWN, label="Start from", visible=len(starts) > 1)
     label = "Seed" if model.latents is None else "Seed, or number of the data picture"
     number = gr.Number(0, precision=0, label=label, elem_id="sliders-number")
-    picture = upload(label="Picture", sources=["upload", "clipboard"], height=160, visible=False)
-    start.change(lambda chosen: gr.update(visible=chosen == _UPLOADED), start, picture, api_visibility="private")
+    with gr.Column(visible=False) as box:
+        picture = upload(label="Picture", sources=["upload", "clipboard"], height=160)
+    start.change(lambda chosen: gr.update(visible=chosen == _UPLOADED), start, box, api_visibility="private")
     return start, number, picture
 
 

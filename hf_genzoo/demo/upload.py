@@ -8,9 +8,10 @@ import gradio as gr
 def upload(**options: Any) -> gr.Image:
     """A `gr.Image` that hands over the path of the file: gradio's own decodes it before any limit can be checked.
 
-    Its value is what `guard.check_upload` takes.
+    Its value is what `guard.check_upload` takes. No event may update it (`gr.update`): gradio then makes a new one, of
+    its own kind. To hide it, hide a column around it.
     """
-    image = gr.Image(type="filepath", **options)
+    image = gr.Image(type="filepath", elem_classes="upload", **options)
 
     def path(payload: Any) -> str | None:
         return None if payload is None else payload.path
