@@ -28,7 +28,7 @@ def add_image_tab(
         defaults: Settings to begin with.
     """
     form = Form(pipeline, task, defaults)
-    panel = Panel(form, "Change the picture")
+    panel = Panel(form, "Change")
     with gr.Row():
         with gr.Column(min_width=300, scale=2):
             form.add()
