@@ -16,7 +16,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="needs gradio for the demos")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from browser import DESKTOP, PHONE, browser, overflow  # noqa: F401
+from browser import DESKTOP, PHONE, overflow
 
 from hf_genzoo.demo import playground_server
 from hf_genzoo.demo.app import build_app, start
@@ -43,7 +43,7 @@ def changing() -> Iterator[str]:
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:  # noqa: F811
+def page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport=request.param, has_touch=request.param is PHONE)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
@@ -192,7 +192,7 @@ def test_a_picture_goes_in_and_a_slider_shows_both(page: Any, changing: str, tmp
     assert overflow(page) <= 0
 
 
-def test_dark(browser: Any, sampling: str) -> None:  # noqa: F811
+def test_dark(browser: Any, sampling: str) -> None:
     page = browser.new_page(color_scheme="dark")
     visit(page, sampling)
     page.wait_for_function("() => document.body.classList.contains('dark')")
