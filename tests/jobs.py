@@ -137,6 +137,11 @@ def save_gradients(family: str, settings: dict[str, Any], path: str) -> None:
     state = PartialState()
     if state.process_index == 0:
         torch.save({"gradients": gradients, "processes": state.num_processes}, path)
+    if state.num_processes > 1:
+        # Done. What is left is to free the networks, and gloo's destructor was seen to wait for ever there for the
+        # thread of a peer that had left already.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _share_noise() -> None:
