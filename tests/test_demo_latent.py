@@ -23,7 +23,7 @@ from hf_genzoo.demo.map_tab import DataMap
 from hf_genzoo.demo.sliders_tab import Sliders
 from hf_genzoo.demo.strips import TILE, save_animation, strip
 from hf_genzoo.models.generator import ConvGenerator
-from hf_genzoo.pipelines.gan import WGANPipeline
+from hf_genzoo.pipelines.gan import GANPipeline, WGANPipeline
 
 
 @pytest.fixture
@@ -256,6 +256,15 @@ def test_a_generator_without_an_encoder() -> None:
         Sliders(model).start("An uploaded picture", 0, None)
     with pytest.raises(ValueError, match="The seed must be a whole number"):
         Sliders(model).start("A random draw", 0.5, None)
+
+
+def test_a_generator_with_classes_is_sampled_only() -> None:
+    """Its latent alone does not say what is painted: without a label each picture is of a class drawn anew."""
+    net_g = ConvGenerator(latent_dim=4, sample_size=8, block_out_channels=(8, 4), num_classes=3)
+    app = build_app(GANPipeline(net_g.eval()), title="Tiny")
+    names = {dependency.api_name for dependency in app.fns.values()}
+    assert "sample" in names
+    assert not {"begin", "move", "traverse", "between"} & names
 
 
 def test_a_map_without_scikit_learn_says_what_to_install(examples: Examples, monkeypatch) -> None:

@@ -70,7 +70,8 @@ def build_app(
         gr.Markdown(f"# {title}\n\n{about}{card}".rstrip())
         if task.kind == "image to image":
             add_image_tab(pipeline, task, examples, defaults or {})
-        elif task.kind == "sampling" and not task.points and latent_dim(pipeline) is not None:
+        elif task.kind == "sampling" and not (task.points or task.classes) and latent_dim(pipeline) is not None:
+            # With classes a latent alone is no picture: each would be of a class drawn anew.
             with gr.Tabs():
                 with gr.Tab("Sample"):
                     add_sampling_tab(pipeline, task, defaults or {})
