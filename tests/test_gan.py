@@ -17,7 +17,7 @@ from hf_genzoo.losses import AdversarialLoss, discriminator_loss, generator_loss
 from hf_genzoo.models.discriminator import ConvDiscriminator, MLPDiscriminator
 from hf_genzoo.models.generator import ConvGenerator
 from hf_genzoo.pipelines.gan import GANPipeline
-from hf_genzoo.training_scripts.train_gan import GRID, RING, TINY, Args, build, main
+from hf_genzoo.training_scripts.train_gan import TINY, Args, build, main
 
 LOSSES = get_args(AdversarialLoss)
 P, Q = torch.tensor([8, 6, 4, 2]).double() / 20, torch.tensor([2, 4, 4, 10]).double() / 20
@@ -280,7 +280,3 @@ def test_unknown_games_and_norms_are_refused() -> None:
             call(*[torch.zeros(1)] * (2 if call is discriminator_loss else 1), "wasserstein")
     with pytest.raises(ValueError, match="unknown norm_type 'layer'; choose one of group, batch"):
         ConvGenerator(norm_type="layer")
-
-
-def test_point_presets_differ_in_their_data_only() -> None:
-    assert {key for key in RING if RING[key] != GRID[key]} == {"dataset_config_name"}

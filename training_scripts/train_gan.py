@@ -123,7 +123,7 @@ RING: dict[str, Any] = {  # eight Gaussians on a circle, in the plane
     "ema_power": 1.0,
     "ema_inv_gamma": 8.0,
 }
-GRID: dict[str, Any] = {**RING, "dataset_config_name": "grid"}  # 25 Gaussians on a grid
+GRID: dict[str, Any] = {**RING, "dataset_config_name": "grid", "hidden_dim": 256}  # 25 Gaussians on a grid
 PRESETS = {"tiny": TINY, "small": SMALL, "ring": RING, "grid": GRID}
 
 
