@@ -99,7 +99,7 @@ def count_digits(output_dir: Path, steps: int) -> dict[str, dict[str, Any]]:
     judge, found = _judge(output_dir / "classifier"), {}
     for name, changes in DIGIT_GAMES.items():
         folder = output_dir / f"digits-{_file_name(name)}"
-        trained("gan", folder, **{**SMALL, **PLAIN, **WEAK, **changes}, max_train_steps=steps)
+        trained("gan", folder, **{**SMALL, **PLAIN, **WEAK, **changes, "max_train_steps": steps})
         generator = torch.Generator().manual_seed(0)
         drawn = hf_genzoo.load(folder)(batch_size=1000, generator=generator, output_type="np").images
         pictures = (drawn * 255).round().astype(np.uint8).transpose(0, 3, 1, 2)

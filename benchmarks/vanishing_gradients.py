@@ -82,7 +82,7 @@ def run(output_dir: Path, steps: int, every: int) -> None:
     results = {}
     for stage in STAGES:
         folder = output_dir / f"generator-{stage}"
-        trained("gan", folder, **PLAIN, max_train_steps=stage)
+        trained("gan", folder, **{**PLAIN, "max_train_steps": stage})
         args = Args(**{**PLAIN, "output_dir": str(output_dir)})
         results[str(stage)] = watch(hf_genzoo.load(folder).net_g, args, steps, every)
         first, last = results[str(stage)][0], results[str(stage)][-1]
