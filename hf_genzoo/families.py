@@ -69,6 +69,26 @@ FAMILIES: dict[str, Family] = {
             url="https://arxiv.org/abs/1704.00028",
             modality="image,points2d",
             pipeline="WGANPipeline",
+            parent="gan",
+        ),
+        Family(
+            name="gan",
+            title="Generative adversarial network",
+            paper="Goodfellow et al.: Generative Adversarial Networks",
+            year=2014,
+            url="https://arxiv.org/abs/1406.2661",
+            modality="image,points2d",
+            pipeline="GANPipeline",
+        ),
+        Family(
+            name="cgan",
+            title="Conditional generative adversarial network",
+            paper="Mirza & Osindero: Conditional Generative Adversarial Nets",
+            year=2014,
+            url="https://arxiv.org/abs/1411.1784",
+            modality="image,points2d",
+            pipeline="GANPipeline",
+            parent="gan",
         ),
     )
 }

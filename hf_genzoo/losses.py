@@ -1,6 +1,13 @@
 """Loss terms that several families share: pure functions of tensors.
 
 Papers
+- Goodfellow et al. 2014, "Generative Adversarial Networks": the minimax game and its non-saturating form.
+- Mao et al. 2017, "Least Squares Generative Adversarial Networks".
+- Lim & Ye 2017, "Geometric GAN"; Miyato et al. 2018, "Spectral Normalization": the hinge.
+- Jolicoeur-Martineau 2019, "The relativistic discriminator"; Huang et al. 2024, "The GAN is dead; long live the GAN!
+  A Modern GAN Baseline" (R3GAN): pairs of a real and a generated sample.
+- Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?": zero-centred gradient penalties.
+- Lin et al. 2018, "PacGAN: The power of two samples in generative adversarial networks": packing.
 - Gulrajani et al. 2017, "Improved Training of Wasserstein GANs": the gradient penalty.
 - Kingma & Welling 2014, "Auto-Encoding Variational Bayes": the Kullback-Leibler divergence of a diagonal Gaussian.
 - The log-likelihoods are documented in `hf_genzoo.models.vae`.
@@ -10,8 +17,10 @@ some hundreds on the reconstruction, and the caller's `.mean()` over the batch i
 """
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Defined in the published file, which must stand alone; offered here, where the training of other families looks.
@@ -22,12 +31,104 @@ from hf_genzoo.models.vae import (
 )
 
 __all__ = [
+    "AdversarialLoss",
     "bernoulli_log_likelihood",
     "continuous_bernoulli_log_likelihood",
+    "discriminator_loss",
     "gaussian_log_likelihood",
+    "generator_loss",
     "gradient_penalty",
     "kl_standard_normal",
+    "pack",
+    "zero_centred_penalty",
 ]
+
+AdversarialLoss = Literal["minimax", "non_saturating", "least_squares", "hinge", "relativistic"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, loss: AdversarialLoss) -> Tensor:
+    """What the discriminator minimises, from its logits of real and of generated samples, (B,) each.
+
+    - minimax, non_saturating: -E log D(x) - E log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1) with
+      D = sigmoid(logit), taken inside the logarithm, where nothing overflows.
+    - least_squares: E (D(x) - 1)^2 / 2 + E (D(G(z)) + 1)^2 / 2 (Mao et al. 2017, eq. 2 with a = -1, b = 1).
+    - hinge: E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Miyato et al. 2018, eq. 16).
+    - relativistic: E softplus(D(G(z)) - D(x)), sample by sample in pairs (Huang et al. 2024, eq. 2).
+
+    Raises:
+        ValueError: If the loss is unknown.
+    """
+    if loss in ("minimax", "non_saturating"):
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+    if loss == "least_squares":
+        return 0.5 * (real - 1.0).square().mean() + 0.5 * (fake + 1.0).square().mean()
+    if loss == "hinge":
+        return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+    if loss == "relativistic":
+        return F.softplus(fake - real).mean()
+    raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(get_args(AdversarialLoss))}")
+
+
+def generator_loss(fake: Tensor, loss: AdversarialLoss, real: Tensor | None = None) -> Tensor:
+    """What the generator minimises, from the discriminator's logits of its samples, (B,).
+
+    - minimax: E log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1), which saturates where the discriminator is sure.
+    - non_saturating: -E log D(G(z)) (ibid., section 3).
+    - least_squares: E D(G(z))^2 / 2 (Mao et al. 2017, eq. 2 with c = 0: with a = -1 and b = 1 Pearson's chi^2).
+    - hinge: -E D(G(z)) (Miyato et al. 2018, eq. 17).
+    - relativistic: E softplus(D(x) - D(G(z))) (Huang et al. 2024, eq. 2), for which it needs `real`, (B,).
+
+    Raises:
+        ValueError: If the loss is unknown, or it is relativistic and there are no logits of real samples.
+    """
+    if loss == "minimax":
+        return -F.softplus(fake).mean()
+    if loss == "non_saturating":
+        return F.softplus(-fake).mean()
+    if loss == "least_squares":
+        return 0.5 * fake.square().mean()
+    if loss == "hinge":
+        return -fake.mean()
+    if loss == "relativistic":
+        if real is None:
+            raise ValueError("the relativistic loss compares with real samples: pass their logits")
+        return F.softplus(real - fake).mean()
+    raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(get_args(AdversarialLoss))}")
+
+
+def zero_centred_penalty(logits: Tensor, samples: Tensor) -> Tensor:
+    """E |grad D|^2 / 2 at the samples: R1 at real ones, R2 at generated ones (Mescheder et al. 2018, eq. 9 and 10).
+
+    The norm runs over everything but the batch. Times gamma it is the paper's regulariser.
+
+    Args:
+        logits: (B,), computed from `samples`, each a function of its own sample (no BatchNorm).
+        samples: (B, ...) with `requires_grad` set before the discriminator saw them.
+
+    Returns:
+        Scalar, differentiable with respect to the discriminator's parameters.
+    """
+    return 0.5 * _gradients(logits, samples).square().sum(1).mean()
+
+
+def pack(samples: Tensor, size: int) -> Tensor:
+    """Samples (B, C, ...) as packs (B / size, size C, ...) of consecutive ones (Lin et al. 2018, section 2).
+
+    Raises:
+        ValueError: If the batch is no multiple of the size.
+    """
+    if size < 1 or len(samples) % size:
+        raise ValueError(f"{len(samples)} samples cannot be put into packs of {size}: choose a divisor")
+    return samples.reshape(len(samples) // size, size * samples.shape[1], *samples.shape[2:])
+
+
+def _gradients(scores: Tensor, samples: Tensor) -> Tensor:
+    """Gradient of each score with respect to its own sample, flattened to (B, D).
+
+    Scores of different samples are independent, so the gradient of their sum holds the gradient of each.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), samples, create_graph=True)
+    return gradient.flatten(1)
 
 
 def gradient_penalty(
@@ -58,9 +159,7 @@ def gradient_penalty(
     elif u.shape != per_sample:
         raise ValueError(f"u must hold one coefficient per sample, shape {per_sample}, not {tuple(u.shape)}")
     x_hat = torch.lerp(fake.detach(), real.detach(), u).requires_grad_()
-    # Scores of different samples are independent, so the gradient of their sum holds the gradient of each.
-    (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
-    norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    norm = torch.linalg.vector_norm(_gradients(critic(x_hat), x_hat), dim=1)
     return (norm - 1.0).square().mean()
 
 

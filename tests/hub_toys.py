@@ -36,7 +36,7 @@ def tiny_vae(seed: int = 0, latent_dim: int = 3) -> DiffusionPipeline:
 
 def tiny_points(seed: int = 0) -> DiffusionPipeline:
     from hf_genzoo.models.generator import MLPGenerator
-    from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+    from hf_genzoo.pipelines.gan import WGANPipeline
 
     torch.manual_seed(seed)
     return WGANPipeline(MLPGenerator(hidden_dim=8))

@@ -1,9 +1,16 @@
-"""The measuring code itself: the generator to beat, and the report that fills in the tables."""
+"""The measuring code itself: the generator to beat, tables and their cells, figures, and the report of all of them."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from benchmarks.report import replace_block, table
+from benchmarks.tables import t1, t2
+from benchmarks.tables.cells import Cells, Row, spread
+from benchmarks.vanishing_gradients import gradient_norm
 from hf_genzoo.evaluation.baselines import pca_gaussian
 
 
@@ -25,3 +32,47 @@ def test_report_replaces_only_its_block() -> None:
     assert filled.endswith("b\n<!-- begin two -->\n<!-- end two -->\n")
     with pytest.raises(ValueError, match="no block 'three'"):
         replace_block(text, "three", "")
+
+
+def test_cells_are_measured_once_and_averaged_over_seeds(tmp_path: Path) -> None:
+    cells, asked = Cells("t1", tmp_path), []
+
+    def measure(row: Row, name: str, seed: int) -> dict:
+        asked.append((row.key, name, seed))
+        counted = {"modes": 6 + seed, "high_quality": 0.5, "reverse_kl": 0.25 * seed, "reverse_kl_floor": 0.001}
+        return {**counted, "steps": 1000, "seconds": 30.0}
+
+    cells.fill(t1.ROWS[:2], ["ring"], [0], measure)
+    cells.fill(t1.ROWS[:2], ["ring"], range(3), measure)
+    assert asked == [(row.key, "ring", seed) for seed in range(3) for row in t1.ROWS[:2]]
+    assert [cell["seed"] for cell in cells.read("gan", "ring")] == [0, 1, 2]
+    text = t1.table(cells)
+    error = 1 / np.sqrt(3)
+    assert f"| GAN | 7.0 ± {error:.1f} | 50.0 ± 0.0 | 0.2500 ± {0.25 * error:.4f} | 1,000 | 30 ± 0 | 3 | 6.3" in text
+    assert "WGAN-GP" not in text  # not measured, not shown
+    assert "Floor of the reverse KL: 0.0048." in text  # 24 / 5000, as in the notes to the paper's protocol
+    assert spread([2.0], 1) == "2.0"
+
+
+def test_stacked_digits_show_two_digits_and_no_more() -> None:
+    digits = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 3, 3), np.uint8)
+    pictures, rows = t2.stacked(digits, 200, seed=0)
+    assert pictures.shape == (200, 3, 3, 3)
+    assert (pictures[:, 0, 0, 0] == rows[:, 0]).all()
+    assert (pictures[:, 2, 1, 1] == rows[:, 1]).all()
+    assert (pictures[..., 2] == 0).all()
+    assert len({tuple(row) for row in rows}) == 25
+    assert t2.score(np.arange(100).repeat(50)) == {"modes": 100, "kl": 0.0, "kl_floor": 99 / 10_000}
+    assert t2.score(np.arange(10).repeat(500))["kl"] == pytest.approx(np.log(10))
+
+
+def test_gradient_norm_of_two_linear_networks() -> None:
+    """G(z) = w z and D(x) = d x: the gradient for w is l'(d w z) d z."""
+    G, D = nn.Linear(1, 1, bias=False), nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))
+    w, d = G.weight.item(), D[0].weight.item()  # type: ignore[union-attr]
+    z = torch.linspace(-1, 2, 7)
+    logits = d * w * z
+    expected = {"minimax": -torch.sigmoid(logits), "non_saturating": -torch.sigmoid(-logits)}
+    for loss, slope in expected.items():
+        found = gradient_norm(G, D, z[:, None], loss)  # type: ignore[arg-type]
+        assert found == pytest.approx((slope * d * z).mean().abs().item(), rel=1e-5)

@@ -26,7 +26,10 @@ from hf_genzoo.training.run import Run
 SUBJECTS = {
     **{name: (name, {}) for name in FAMILIES},
     "ddpm-classes": ("ddpm", {"class_column": "label"}),
-    "wgan_gp-points": ("wgan_gp", {"dataset_name": "gaussians2d", "dataset_config_name": "ring"}),
+    **{
+        f"{name}-points": (name, {"dataset_name": "gaussians2d", "dataset_config_name": "ring"})
+        for name in ("wgan_gp", "gan", "cgan")
+    },
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_genzoo.data import Batches, Data
 from hf_genzoo.models.generator import MLPGenerator
-from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+from hf_genzoo.pipelines.gan import WGANPipeline
 from hf_genzoo.training.args import TrainingArgs
 from hf_genzoo.training.run import Run
 

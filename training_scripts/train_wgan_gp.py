@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
 from torch import nn
 
-from hf_genzoo.data import Data, image_dataset, points_dataset
 from hf_genzoo.data.args import POINT_SETS
 from hf_genzoo.losses import gradient_penalty
 from hf_genzoo.models.critic import ConvCritic, MLPCritic
 from hf_genzoo.models.generator import ConvGenerator, MLPGenerator
-from hf_genzoo.pipelines.wgan_gp import WGANPipeline
+from hf_genzoo.pipelines.gan import WGANPipeline
 from hf_genzoo.training.args import TrainingArgs, flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
 from hf_genzoo.training.script import run_script
+from hf_genzoo.training_scripts.train_gan import dataset, preview
 
 
 @dataclass
@@ -44,8 +43,9 @@ class Args(TrainingArgs):
     latent_dim: int = flag(128, "Length of the generator's input z.")
     block_out_channels: list[int] = field(
         default_factory=lambda: [64, 128, 256],
-        metadata={"help": "Channels of both networks for pictures at each resolution, finest first."},
+        metadata={"help": "Channels of the generator for pictures at each resolution, finest first."},
     )
+    critic_channels: list[int] | None = flag(None, "Those of the critic, if others.")
     hidden_dim: int = flag(512, "Width of both networks' layers for points.")
     n_critic: int = flag(5, "Critic steps for each generator step.")
     lambda_gp: float = flag(10.0, "Weight of the gradient penalty.")
@@ -104,15 +104,18 @@ def build(args: Args) -> dict[str, nn.Module]:
             "net_g": MLPGenerator(latent_dim=args.latent_dim, hidden_dim=args.hidden_dim),
             "critic": MLPCritic(hidden_dim=args.hidden_dim),
         }
-    channels = tuple(args.block_out_channels)
     return {
         "net_g": ConvGenerator(
             sample_size=args.resolution,
             out_channels=args.num_channels,
             latent_dim=args.latent_dim,
-            block_out_channels=channels[::-1],
+            block_out_channels=tuple(args.block_out_channels[::-1]),
         ),
-        "critic": ConvCritic(sample_size=args.resolution, in_channels=args.num_channels, block_out_channels=channels),
+        "critic": ConvCritic(
+            sample_size=args.resolution,
+            in_channels=args.num_channels,
+            block_out_channels=tuple(args.critic_channels or args.block_out_channels),
+        ),
     }
 
 
@@ -124,7 +127,7 @@ def optimizer(net: nn.Module, args: Args) -> torch.optim.Optimizer:
 
 def main(args: Args) -> Path:
     torch.manual_seed(args.seed)
-    data: Data = points_dataset(args) if args.dataset_name in POINT_SETS else image_dataset(args)
+    data = dataset(args)
     nets = build(args)
     run = Run(
         args,
@@ -167,12 +170,6 @@ def clip_weights(net: nn.Module, size: float) -> None:
 
 def export(nets: dict[str, nn.Module]) -> WGANPipeline:
     return WGANPipeline(net_g=nets["net_g"])
-
-
-def preview(pipeline: WGANPipeline, args: Args) -> list[Image.Image]:
-    """Samples from the same latents each time; a scatter plot of many where the samples are points."""
-    count = 2500 if args.dataset_name in POINT_SETS else args.num_validation_images
-    return pipeline(batch_size=count, generator=torch.Generator().manual_seed(args.seed)).images
 
 
 if __name__ == "__main__":

@@ -101,8 +101,9 @@ def _family_of(pipeline: DiffusionPipeline, family: str | None) -> str:
     parts = split_pipeline_stem(module)  # loaded from a repository's code files
     if parts and parts[0] in FAMILIES:
         return parts[0]
-    for known in FAMILIES.values():
-        if known.parent is None and known.pipeline == type(pipeline).__name__:
+    owners = [known for known in FAMILIES.values() if known.pipeline == type(pipeline).__name__]
+    for known in owners:  # of several that share a class, it is the parent's
+        if known.parent is None or len(owners) == 1:
             return known.name
     if type(pipeline) in (DDPMPipeline, DDIMPipeline):
         return "ddpm"

@@ -1,0 +1,215 @@
+"""Sampling from a generator trained against another network: images, or points in the plane, with or without classes.
+
+Papers
+- Goodfellow et al. 2014, "Generative Adversarial Networks".
+- Mirza & Osindero 2014, "Conditional Generative Adversarial Nets".
+- Arjovsky, Chintala & Bottou 2017, "Wasserstein GAN"; Gulrajani et al. 2017, "Improved Training of Wasserstein GANs".
+
+However a generator was trained, it is sampled in the same way: draw z, and a class where there are classes, and run it
+once.
+
+This file is published beside the weights: it imports PIL, torch and diffusers only.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral
+
+import PIL.Image
+import PIL.ImageDraw
+import torch
+import torch.nn.functional as F
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+MODES = ("linear", "spherical")
+
+
+class GANPipeline(DiffusionPipeline):
+    """Images or points from a generator.
+
+    Args:
+        net_g: Network that maps latents (B, latent_dim) to images (B, C, H, W) in [-1, 1] or to points (B, 2);
+            class-conditional if its config has `num_classes`: it then takes labels (B,) as well.
+        id2label: Names of the classes, {0: "cat", ...}. A dictionary and not a list: diffusers takes every list in
+            model_index.json for a component.
+    """
+
+    model_cpu_offload_seq = "net_g"
+
+    def __init__(self, net_g: ModelMixin, id2label: dict | None = None):
+        super().__init__()
+        self.register_modules(net_g=net_g)
+        # JSON turns the keys into strings; done at once, so that a saved and loaded pipeline has the same config.
+        self.register_to_config(id2label=id2label and {str(label): str(name) for label, name in id2label.items()})
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None if the generator is unconditional."""
+        return self.net_g.config.get("num_classes")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
+        latents: Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:
+        """Sample: z ~ N(0, I), G(z), or G(z, y) where there are classes.
+
+        Args:
+            batch_size: Number of samples. Left at 1, a sequence of class labels or the latents decide.
+            class_labels: One label for all samples or one for each: an index or, where the pipeline knows names, a
+                name. None draws a class at random for each sample.
+            latents: (B, latent_dim) latents in place of drawn ones.
+            generator: Source of randomness, one for the batch or one for each sample.
+            output_type: For images "pil" (list of images), "np" ((B, H, W, C) in [0, 1]) or "pt" ((B, C, H, W) in
+                [0, 1]). For points "np" or "pt" are the coordinates, (B, 2), and "pil" is a list of one picture, the
+                scatter plot of all points.
+            return_dict: Return an `ImagePipelineOutput` rather than a tuple of one element.
+
+        Raises:
+            ValueError: If an argument does not fit; the message names it and the fix.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        latent_dim = self.net_g.config["latent_dim"]
+        if latents is not None:
+            if latents.ndim != 2 or latents.shape[1] != latent_dim:
+                raise ValueError(f"latents must have shape (B, {latent_dim}), not {tuple(latents.shape)}")
+            batch_size = len(latents)
+        labels, batch_size = self._labels(class_labels, batch_size)
+        if latents is not None and len(latents) != batch_size:
+            raise ValueError(f"got {batch_size} class_labels for {len(latents)} latents; pass one for each, or one")
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"got {len(generator)} generators for {batch_size} samples; pass one for each, or one")
+        if labels is None and self.num_classes is not None:
+            labels = self._random_labels(self.num_classes, batch_size, generator)
+        if latents is None:
+            shape = (batch_size, latent_dim)
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.net_g.dtype)
+
+        latents = latents.to(device=self._execution_device, dtype=self.net_g.dtype)
+        out = self.net_g(latents) if labels is None else self.net_g(latents, labels)
+        if out.ndim == 4:
+            out = VaeImageProcessor().postprocess(out, output_type=output_type)
+        elif output_type == "pil":
+            out = [scatter(out)]
+        elif output_type == "np":
+            out = out.cpu().float().numpy()
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=out) if return_dict else (out,)  # type: ignore[arg-type]
+
+    def interpolate(
+        self,
+        latents_a: Tensor,
+        latents_b: Tensor,
+        steps: int = 8,
+        mode: str = "spherical",
+        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:
+        """Samples on the way between two latents, both ends included.
+
+        Args:
+            latents_a: (latent_dim,) or (1, latent_dim).
+            latents_b: The other end.
+            steps: Number of samples, at least 2.
+            mode: "spherical", along the arc, where the prior has its mass; or "linear".
+            class_labels: As in the call; one label keeps the class on the way.
+            output_type: As in the call.
+            return_dict: As in the call.
+        """
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, the two ends, not {steps}")
+        latent_dim = self.net_g.config["latent_dim"]
+        for latents in (latents_a, latents_b):
+            if latents.shape not in ((latent_dim,), (1, latent_dim)):
+                raise ValueError(
+                    f"an end must have shape ({latent_dim},) or (1, {latent_dim}), not {tuple(latents.shape)}"
+                )
+        between = interpolate_latents(latents_a.flatten(), latents_b.flatten(), steps, mode)
+        return self(latents=between, class_labels=class_labels, output_type=output_type, return_dict=return_dict)
+
+    def _labels(
+        self, class_labels: int | str | Sequence[int | str] | Tensor | None, batch_size: int
+    ) -> tuple[Tensor | None, int]:
+        """Labels as (B,) int64, None where none are given, and the batch size."""
+        if class_labels is None:
+            return None, batch_size
+        if self.num_classes is None:
+            raise ValueError(f"class_labels {class_labels!r} for an unconditional generator; leave them out")
+        if isinstance(class_labels, (Integral, str)):
+            return torch.full(
+                (batch_size,), self._label_index(class_labels), device=self._execution_device
+            ), batch_size
+        if not isinstance(class_labels, (Sequence, Tensor)):
+            raise ValueError(f"class_labels {class_labels!r} is not a label, a sequence of labels or a tensor")
+        values = class_labels.flatten().tolist() if isinstance(class_labels, Tensor) else class_labels
+        given = torch.tensor([self._label_index(label) for label in values], device=self._execution_device)
+        if batch_size == 1 and len(given) > 1:
+            batch_size = len(given)
+        if len(given) not in (1, batch_size):
+            raise ValueError(f"got {len(given)} class_labels for {batch_size} samples; pass one for each, or one")
+        return given.expand(batch_size), batch_size
+
+    def _label_index(self, label: int | str) -> int:
+        names, count = self.config["id2label"] or {}, self.num_classes or 0
+        if isinstance(label, str):
+            for index, name in names.items():
+                if name == label:
+                    return int(index)
+            known = ", ".join(names.values()) or "none, use indices"
+            raise ValueError(f"unknown class label {label!r}; known names: {known}")
+        if not isinstance(label, Integral) or not 0 <= label < count:
+            raise ValueError(f"class label {label!r} is not one of 0 to {count - 1}")
+        return int(label)
+
+    def _random_labels(
+        self, num_classes: int, batch_size: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> Tensor:
+        """(B,) int64; a sample that has its own generator gets the same label in a batch and alone."""
+        each = generator if isinstance(generator, list) else [generator]
+        count = 1 if isinstance(generator, list) else batch_size
+        drawn = [
+            torch.randint(num_classes, (count,), generator=g, device="cpu" if g is None else g.device) for g in each
+        ]
+        return torch.cat([labels.to(self._execution_device) for labels in drawn])
+
+
+class WGANPipeline(GANPipeline):
+    """The name under which Wasserstein GANs are published; their generators are sampled like any other's."""
+
+
+def interpolate_latents(start: Tensor, end: Tensor, steps: int, mode: str) -> Tensor:
+    """Latents (steps, d) from `start` to `end`, (d,) each, on the line or on the arc between them."""
+    t = torch.linspace(0.0, 1.0, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
+    if mode == "linear":
+        return torch.lerp(start, end, t)
+    angle = torch.arccos(F.cosine_similarity(start, end, dim=0).clamp(-1.0, 1.0))
+    if torch.sin(angle) < 1e-4:  # parallel or opposite: no arc is defined
+        return torch.lerp(start, end, t)
+    return (torch.sin((1.0 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
+
+
+def scatter(points: Tensor, size: int = 256) -> PIL.Image.Image:
+    """Points (B, 2) as a picture; the frame is the smallest square of whole numbers around 0 that holds them all."""
+    points = points.detach().cpu().float()
+    limit = max(1, math.ceil(points.abs().max().item()))
+    picture = PIL.Image.new("RGB", (size, size), "white")
+    draw = PIL.ImageDraw.Draw(picture)
+    for x, y in ((points * torch.tensor([1.0, -1.0]) / limit + 1.0) * 0.5 * (size - 1)).tolist():
+        draw.ellipse((x - 1.0, y - 1.0, x + 1.0, y + 1.0), fill=(31, 78, 140))
+    return picture
