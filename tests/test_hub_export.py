@@ -74,7 +74,7 @@ def test_conditional_ddpm_publishes_its_pipeline_only(tmp_path: Path) -> None:
     assert type(load(folder)).__name__ == "DenoisingDiffusionPipeline"
 
 
-def test_code_is_published_verbatim_under_unique_names(tmp_path: Path) -> None:
+def test_code_is_published_with_its_parts_under_unique_names(tmp_path: Path) -> None:
     from hf_genzoo.models import vae as networks
     from hf_genzoo.pipelines import vae as pipelines
 
