@@ -74,13 +74,13 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
             up += [nn.Conv2d(width_in, width_in, 3, padding=1), nn.SiLU()]
             up += [nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1), nn.SiLU()]
         up = up[:-1]  # pixels are not squashed
-        self.latent_shape: tuple[int, ...] = (block_out_channels[-1] if block_out_channels else 0, size, size)
+        width_in, width_out = (block_out_channels[-1:] or (channels,) for channels in (in_channels, out_channels))
+        self.latent_shape: tuple[int, ...] = (*width_in, size, size)
         if latent_dim is not None:
-            inner_in = (block_out_channels[-1] if block_out_channels else in_channels, size, size)
-            inner_out = (block_out_channels[-1] if block_out_channels else out_channels, size, size)
-            down += [nn.Flatten(), nn.Linear(math.prod(inner_in), latent_dim)]
-            bridge = [nn.Linear(latent_dim, math.prod(inner_out)), nn.Unflatten(1, inner_out)]
-            up = [*bridge, *([nn.SiLU()] if block_out_channels else []), *up]
+            down += [nn.Flatten(), nn.Linear(math.prod(self.latent_shape), latent_dim)]
+            up = [nn.SiLU(), *up] if block_out_channels else up
+            inner = (*width_out, size, size)
+            up = [nn.Linear(latent_dim, math.prod(inner)), nn.Unflatten(1, inner), *up]
             self.latent_shape = (latent_dim,)
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
         wide_enough = all(width >= 2 * out_channels * 4**k for k, width in enumerate(block_out_channels, start=1))
