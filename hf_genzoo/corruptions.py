@@ -15,31 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Defined in the published file, which must stand alone; offered here, where training looks.
 from hf_genzoo.pipelines._pictures import resized
-from hf_genzoo.pipelines.autoencoder import TASKS, chroma, composite, luma, network_input, picture, with_chroma
-
-__all__ = [
-    "TASKS",
-    "Corruption",
-    "add_noise",
-    "chroma",
-    "composite",
-    "luma",
-    "network_input",
-    "picture",
-    "reduced",
-    "square_holes",
-    "with_chroma",
-]
+from hf_genzoo.pipelines.autoencoder import luma
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One of TASKS, with its strength.
+    """A task's corruption, with its strength.
 
     Args:
-        task: What is to be undone.
+        task: What is to be undone, one of `hf_genzoo.pipelines.autoencoder.TASKS`.
         noise_sigma: denoise: standard deviation of the noise, for pixels in [0, 1].
         factor: super_resolution: how many times smaller pictures become.
         hole: completion: side of the square hole, as a share of the picture's.

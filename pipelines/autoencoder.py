@@ -88,7 +88,7 @@ class AutoencoderPipeline(EncodingPipeline, DiffusionPipeline):
         if latents is None:
             net, shape = self.autoencoder, (batch_size, self.latent_dim)
             noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=net.dtype)
-            latents = net.latent_mean.flatten() + net.latent_std.flatten() * noise
+            return self.decode(net.latent_mean.flatten() + net.latent_std.flatten() * noise, output_type, return_dict)
         return self.decode(latents, output_type=output_type, return_dict=return_dict)
 
     @torch.no_grad()

@@ -9,20 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_genzoo.corruptions import (
-    Corruption,
-    add_noise,
+from hf_genzoo.corruptions import Corruption, add_noise, reduced, square_holes
+from hf_genzoo.models.autoencoder import ConvAutoencoder
+from hf_genzoo.pipelines.autoencoder import (
+    TASKS,
+    AutoencoderPipeline,
     chroma,
     composite,
     luma,
     network_input,
     picture,
-    reduced,
-    square_holes,
     with_chroma,
 )
-from hf_genzoo.models.autoencoder import ConvAutoencoder
-from hf_genzoo.pipelines.autoencoder import TASKS, AutoencoderPipeline
 from hf_genzoo.training_scripts.train_autoencoder import SMALL, TINY, Args, build, squared_error
 
 

@@ -22,10 +22,10 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_genzoo.corruptions import Corruption, network_input, picture
+from hf_genzoo.corruptions import Corruption
 from hf_genzoo.data import Data, image_dataset
 from hf_genzoo.models.autoencoder import ConvAutoencoder
-from hf_genzoo.pipelines.autoencoder import AutoencoderPipeline
+from hf_genzoo.pipelines.autoencoder import AutoencoderPipeline, network_input, picture
 from hf_genzoo.training.args import TrainingArgs, flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run

@@ -126,6 +126,7 @@ def begin_as_identity(encoder: nn.Sequential, decoder: nn.Sequential, channels: 
             weight, signals = layer.weight, 4 * signals
         else:
             taps, weight = [(s, s, 1, 1) for s in range(signals)], layer.weight
+        assert layer.bias is not None  # no convolution here is without
         _wire(weight, layer.bias, taps, paired_in, paired_out)
 
 
