@@ -174,6 +174,8 @@ def test_network_without_a_code_begins_by_giving_back_what_it_is_given() -> None
         net = ConvAutoencoder(16, channels_in, channels_out, None, widths)
         x = 2 * torch.rand(2, channels_in, 24, 16) - 1
         torch.testing.assert_close(net(x), x[:, :channels_out], rtol=0, atol=1e-5)
+    colourless = ConvAutoencoder(16, 1, 2, None, (8, 32))
+    assert not colourless(torch.rand(1, 1, 16, 16)).any()
     narrow = ConvAutoencoder(16, 3, 3, None, (23, 96))
     x = torch.rand(1, 3, 16, 16)
     assert (narrow(x) - x).abs().max() > 0.1

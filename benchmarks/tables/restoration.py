@@ -1,9 +1,9 @@
 """What autoencoders repair, against doing next to nothing: PSNR on held-out pictures.
 
-    python -m benchmarks.tables.restoration --photos path/to/photos
+    python -m benchmarks.tables.restoration --photos path/to/photos --emoji path/to/emoji64
 
-One network (two stages, a map of features in the middle) under one corruption after another, on photographs of 64 x
-64 and on the digits of this package. The trivial answers: the noisy picture itself; the small one enlarged
+One network (two stages, a map of features in the middle) under one corruption after another, on the digits of this
+package, and on photographs and emoji of 64 x 64. The trivial answers: the noisy picture itself; the small one enlarged
 bicubically; the mean colour of the known pixels in the hole; the grey picture. Both answers are judged against the
 undamaged picture in the same way. The last row is another question: digits in 16 numbers, against as many principal
 components.
@@ -31,36 +31,36 @@ ROWS = (
     Row("colorization", "colorization: the grey picture", "autoencoder"),
     Row("reconstruct", f"reconstruct from {CODE} numbers: PCA", "autoencoder", {"latent_dim": CODE}),
 )
-COLUMNS: dict[str, dict[str, Any]] = {
-    "digits": {"preset": "small", "latent_dim": None, "max_train_steps": 500},
-    "photos": {
-        "num_channels": 3,
-        "resolution": 64,
-        "center_crop": True,
-        "random_flip": True,
-        "block_out_channels": [32, 96],
-        "train_batch_size": 16,
-        "max_train_steps": 300,
-        "lr_scheduler": "cosine",
-        "lr_warmup_steps": 50,
-        "channels_last": True,
-        "ema_power": 1.0,
-        "ema_inv_gamma": 8.0,
-    },
+PICTURES: dict[str, Any] = {
+    "num_channels": 3,
+    "resolution": 64,
+    "center_crop": True,
+    "random_flip": True,
+    "block_out_channels": [32, 96],
+    "train_batch_size": 16,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 50,
+    "channels_last": True,
+    "ema_power": 1.0,
+    "ema_inv_gamma": 8.0,
 }
-CHANNELS = {"digits": 1, "photos": 3}
+COLUMNS: dict[str, dict[str, Any]] = {
+    "digits": {"preset": "small", "num_channels": 1, "resolution": 28, "latent_dim": None, "max_train_steps": 500},
+    "photos": {**PICTURES, "max_train_steps": 300},
+    "emoji": {**PICTURES, "image_column": "twitter", "max_train_steps": 300},
+}
 SHOWN = 8
 
 
 def applies(row: str, column: str) -> bool:
-    """Grey digits have no colour, and a photograph is more than 16 numbers."""
-    return row != {"digits": "colorization", "photos": "reconstruct"}[column]
+    """Grey digits have no colour, and coloured pictures are more than 16 numbers."""
+    return row != ("colorization" if column == "digits" else "reconstruct")
 
 
 def pixels(dataset: str, column: str, split: str) -> Tensor:
     """All pictures of a split, (N, C, H, W) in [-1, 1]."""
-    side = COLUMNS[column].get("resolution", 28)
-    args = DataArgs(dataset_name=dataset, num_channels=CHANNELS[column], resolution=side, center_crop=True)
+    known = ("num_channels", "resolution", "center_crop", "image_column")
+    args = DataArgs(dataset_name=dataset, **{name: COLUMNS[column][name] for name in known if name in COLUMNS[column]})
     data = image_dataset(args, split=split)
     assert isinstance(data, MapImages)
     return data.examples(data.num_samples or 0)["pixel_values"]
@@ -147,12 +147,15 @@ def table(cells: Cells) -> str:
 
 def main() -> None:
     parser = arguments(__doc__, ROWS)
-    parser.add_argument("--photos", help="Photographs: a Hub name, or a folder. Without them only digits are filled.")
+    parser.add_argument("--photos", help="Photographs: a Hub name, or a folder. Without it their part is not filled.")
+    parser.add_argument("--emoji", help="The same of emoji, with a column `twitter`.")
     args = parser.parse_args()
     cells, output_dir = Cells("restoration"), args.output_dir or Path("outputs/tables/restoration")
-    sets = {"digits": "digits", **({"photos": args.photos} if args.photos else {})}
+    sets = {"digits": "digits", "photos": args.photos, "emoji": args.emoji}
     if not args.only_write:
         for column, dataset in sets.items():
+            if dataset is None:
+                continue
             rows = [row for row in ROWS if row.key in args.rows and applies(row.key, column)]
             cells.fill(rows, [column], range(args.seeds), lambda *cell, d=dataset: measure(*cell, d, output_dir))
     cells.write(table(cells))

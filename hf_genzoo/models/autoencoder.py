@@ -86,6 +86,9 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
         wide_enough = all(width >= 2 * out_channels * 4**k for k, width in enumerate(block_out_channels, start=1))
         if latent_dim is None and out_channels <= in_channels and wide_enough:
             begin_as_identity(self.encoder, self.decoder, out_channels)
+        elif latent_dim is None and out_channels > in_channels:  # chroma of luma: begin with no colour at all
+            nn.init.zeros_(self.decoder[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.decoder[-1].bias)  # type: ignore[arg-type]
         # Where the latents of the training data lie, for the sampling that a plain autoencoder does not learn.
         self.register_buffer("latent_mean", torch.zeros(self.latent_shape))
         self.register_buffer("latent_std", torch.ones(self.latent_shape))
