@@ -7,9 +7,10 @@ Papers
 Conventions
 - Tensors and arrays that go in or come out are images in [0, 1]: (B, C, H, W) or (B, H, W, C). The network works in
   [-1, 1].
-- A plain autoencoder has no prior: where its codes lie is whatever the training made of it. What the call draws are
-  codes of the mean and spread of the training data's, number by number; most of them are no code of any picture. A
-  variational autoencoder is what repairs this.
+- A plain autoencoder has no prior: where its codes lie is whatever the training made of it, and codes drawn from N(0, I)
+  are noise to it. What the call draws has the mean and spread of the training data's codes, number by number, a law that
+  is fitted afterwards (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders") and ignores how the numbers
+  hang together. A variational autoencoder learns codes that N(0, I) fits.
 
 This file is published beside the weights, with the parts it imports put into it.
 """
@@ -68,7 +69,7 @@ class AutoencoderPipeline(EncodingPipeline, DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple:
-        """Decode random codes, which shows that a plain autoencoder is no generative model.
+        """Decode random codes, of a law that was fitted to the training data's after the training.
 
         Args:
             batch_size: Number of images.
