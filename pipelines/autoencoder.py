@@ -7,10 +7,10 @@ Papers
 Conventions
 - Tensors and arrays that go in or come out are images in [0, 1]: (B, C, H, W) or (B, H, W, C). The network works in
   [-1, 1].
-- A plain autoencoder has no prior: where its codes lie is whatever the training made of it, and codes drawn from N(0, I)
-  are noise to it. What the call draws has the mean and spread of the training data's codes, number by number, a law that
-  is fitted afterwards (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders") and ignores how the numbers
-  hang together. A variational autoencoder learns codes that N(0, I) fits.
+- A plain autoencoder has no prior: where its codes lie is whatever the training made of it, and codes drawn from
+  N(0, I) are noise to it. What the call draws has the mean and spread of the training data's codes, number by number:
+  a law that is fitted afterwards (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders") and ignores how
+  the numbers hang together. A variational autoencoder learns codes that N(0, I) fits.
 
 This file is published beside the weights, with the parts it imports put into it.
 """

@@ -5,7 +5,7 @@
 One network (two stages, a map of features in the middle) under one corruption after another, on the digits of this
 package, and on photographs and emoji of 64 x 64. The trivial answers: the noisy picture itself; the small one enlarged
 bicubically; the mean colour of the known pixels in the hole; the grey picture. Both answers are judged against the
-undamaged picture in the same way. The last row is another question: digits in 16 numbers, against as many principal
+undamaged picture in the same way. Colour has four stages and more steps: what colour a place has, one sees from afar. The last row is another question: digits in 16 numbers, against as many principal
 components.
 """
 
@@ -24,11 +24,12 @@ from hf_genzoo.evaluation.pictures import psnr
 from hf_genzoo.images import image_grid
 
 CODE = 16
+DEEPER = {"block_out_channels": [24, 48, 96, 128], "max_train_steps": 900}
 ROWS = (
     Row("denoise", "denoise: the noisy picture", "autoencoder"),
     Row("super_resolution", "super_resolution: bicubic", "autoencoder"),
     Row("completion", "completion: mean of the known pixels", "autoencoder"),
-    Row("colorization", "colorization: the grey picture", "autoencoder"),
+    Row("colorization", "colorization: the grey picture", "autoencoder", DEEPER),
     Row("reconstruct", f"reconstruct from {CODE} numbers: PCA", "autoencoder", {"latent_dim": CODE}),
 )
 PICTURES: dict[str, Any] = {
