@@ -57,14 +57,14 @@ def main(outputs: Path = Path("outputs")) -> None:
         FIGURES.mkdir(exist_ok=True)
         for grid in quality.glob("*/grid.png"):
             shutil.copy(grid, FIGURES / f"{grid.parent.name}.png")
-    for name in ("metric-bias", "trilemma"):
+    for name in ("metric-bias", "trilemma", "latent-sampling"):
         if (found := outputs / f"bench-{name}" / "results.md").exists():
             text = replace_block(text, name, found.read_text())
-    for bench in ("vanishing-gradients", "mode-collapse"):
+    for bench in ("vanishing-gradients", "mode-collapse", "latent-sampling"):
         for figure in (outputs / f"bench-{bench}").glob("*.png"):
             FIGURES.mkdir(exist_ok=True)
             shutil.copy(figure, FIGURES / (f"{bench}.png" if figure.stem == "figure" else f"{bench}-{figure.name}"))
-    for name in ("t1", "t2"):
+    for name in ("t1", "t2", "t4", "restoration"):
         if (found := Path(__file__).with_name("tables") / f"{name}.md").exists():
             text = replace_block(text, name, found.read_text())
     if (figure := outputs / "bench-trilemma" / "comparison.png").exists():

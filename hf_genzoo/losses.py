@@ -10,12 +10,15 @@ Papers
 - Lin et al. 2018, "PacGAN: The power of two samples in generative adversarial networks": packing.
 - Gulrajani et al. 2017, "Improved Training of Wasserstein GANs": the gradient penalty.
 - Kingma & Welling 2014, "Auto-Encoding Variational Bayes": the Kullback-Leibler divergence of a diagonal Gaussian.
+- Burgess et al. 2018, "Understanding disentangling in beta-VAE": a KL that is held at a rising capacity.
+- Chen et al. 2018, "Isolating Sources of Disentanglement in Variational Autoencoders": the KL in three terms.
 - The log-likelihoods are documented in `hf_genzoo.models.vae`.
 
 Sums run over pixels or latents and the batch is kept, always: a mean over pixels would be a hidden weight of one in
 some hundreds on the reconstruction, and the caller's `.mean()` over the batch is then plain to see.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -32,6 +35,7 @@ from hf_genzoo.models.vae import (
 
 __all__ = [
     "AdversarialLoss",
+    "annealed_capacity",
     "bernoulli_log_likelihood",
     "continuous_bernoulli_log_likelihood",
     "discriminator_loss",
@@ -39,9 +43,13 @@ __all__ = [
     "generator_loss",
     "gradient_penalty",
     "kl_standard_normal",
+    "kl_terms",
     "pack",
+    "stratified_log_weights",
     "zero_centred_penalty",
 ]
+
+LOG_2PI = math.log(2.0 * math.pi)
 
 AdversarialLoss = Literal["minimax", "non_saturating", "least_squares", "hinge", "relativistic"]
 
@@ -174,3 +182,71 @@ def kl_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
         (B,) nats.
     """
     return 0.5 * (mean.square() + torch.expm1(logvar) - logvar).flatten(1).sum(1)
+
+
+def annealed_capacity(step: int, capacity: float, capacity_steps: int) -> float:
+    """C in nats: 0 at step 0, rising linearly to `capacity` at `capacity_steps`, constant from there.
+
+    Burgess et al. 2018, section 5.3.
+
+    Raises:
+        ValueError: If `capacity_steps` is below 1.
+    """
+    if capacity_steps < 1:
+        raise ValueError(f"capacity_steps must be at least 1, not {capacity_steps}")
+    return capacity * min(1.0, step / capacity_steps)
+
+
+def kl_terms(z: Tensor, mean: Tensor, logvar: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The KL of a batch in three: what z tells about x, how its numbers hang together, how each strays from the prior.
+
+    E KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j)) (Chen et al. 2018, eq. 2),
+    estimated at one draw z for each x. The three add up to the mean of log q(z|x) - log p(z) exactly, whatever the
+    weights, since each density that one term adds the next one takes away.
+
+    Args:
+        z: (B, d) draws, z[i] from q(z | x[i]).
+        mean: (B, d) means of q(z | x).
+        logvar: (B, d) log-variances of q(z | x).
+        num_samples: N, size of the data set from which the batch is drawn without replacement; at least B.
+
+    Returns:
+        Mutual information, total correlation and dimension-wise KL: scalars in nats. Estimates may be negative.
+
+    Raises:
+        ValueError: If the batch has one sample only, or is larger than the data set.
+    """
+    log_weight = stratified_log_weights(len(z), num_samples).to(z)
+    difference = z[:, None] - mean[None]  # (B, B, d): z[i] under q(z | x[j])
+    log_q = -0.5 * (difference.square() * torch.exp(-logvar)[None] + logvar[None] + LOG_2PI)
+    log_q_z_given_x = log_q.diagonal().sum(0)  # (B,)
+    log_q_z = torch.logsumexp(log_weight + log_q.sum(2), dim=1)
+    log_product = torch.logsumexp(log_weight[..., None] + log_q, dim=1).sum(1)
+    log_p_z = -0.5 * (z.square() + LOG_2PI).sum(1)
+    return (
+        (log_q_z_given_x - log_q_z).mean(),
+        (log_q_z - log_product).mean(),
+        (log_product - log_p_z).mean(),
+    )
+
+
+def stratified_log_weights(batch_size: int, num_samples: int) -> Tensor:
+    """Logarithms of minibatch stratified sampling's weights (Chen et al. 2018, appendix C.2).
+
+    w[i, j] is that of q(z[i] | x[j]) in an estimate of q(z[i]) = sum_n q(z[i] | x[n]) / N. z[i] comes from x[i], which
+    therefore has a stratum of its own, with weight 1 / N; the others of the batch stand for the N - 1 other samples.
+    So the estimate is unbiased, where equal weights 1 / B see x[i] too often. Chen et al. let one of the others carry
+    another weight; here all have their mean, (N - 1) / (N (B - 1)), which has the same expectation and less variance,
+    and is exact when the batch is the data set.
+
+    Returns:
+        (B, B) float64; each row of weights sums to 1.
+
+    Raises:
+        ValueError: If the batch has one sample only, or is larger than the data set.
+    """
+    if not 2 <= batch_size <= num_samples:
+        raise ValueError(f"batch_size must lie between 2 and the {num_samples} samples of the data, not {batch_size}")
+    other = math.log((num_samples - 1) / num_samples / (batch_size - 1))
+    weights = torch.full((batch_size, batch_size), other, dtype=torch.float64)
+    return weights.fill_diagonal_(-math.log(num_samples))

@@ -2,7 +2,7 @@
 
 `hf_genzoo.pipelines.VAEPipeline` imports `hf_genzoo.pipelines.vae` on first use. However a module of this package is
 imported, its classes afterwards open our repositories without a trust flag (`hf_genzoo.hub.loader.adopt`). The files
-cannot ask for that themselves, since they are published verbatim to people who do not have this package; so a finder
+cannot ask for that themselves, since they are published to people who do not have this package; so a finder
 does it behind their import.
 """
 

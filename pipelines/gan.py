@@ -8,7 +8,7 @@ Papers
 However a generator was trained, it is sampled in the same way: draw z, and a class where there are classes, and run it
 once.
 
-This file is published beside the weights: it imports PIL, torch and diffusers only.
+This file is published beside the weights, with the parts it imports put into it.
 """
 
 import math
@@ -18,18 +18,19 @@ from numbers import Integral
 import PIL.Image
 import PIL.ImageDraw
 import torch
-import torch.nn.functional as F
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-OUTPUT_TYPES = ("pil", "np", "pt")
-MODES = ("linear", "spherical")
+from hf_genzoo.pipelines._latents import OUTPUT_TYPES, LatentPipeline
+from hf_genzoo.pipelines._pictures import check_choice
+
+Labels = int | str | Sequence[int | str] | Tensor | None
 
 
-class GANPipeline(DiffusionPipeline):
+class GANPipeline(LatentPipeline, DiffusionPipeline):
     """Images or points from a generator.
 
     Args:
@@ -48,6 +49,11 @@ class GANPipeline(DiffusionPipeline):
         self.register_to_config(id2label=id2label and {str(label): str(name) for label, name in id2label.items()})
 
     @property
+    def latent_dim(self) -> int:
+        """Length of a latent."""
+        return self.net_g.config["latent_dim"]
+
+    @property
     def num_classes(self) -> int | None:
         """Number of classes, or None if the generator is unconditional."""
         return self.net_g.config.get("num_classes")
@@ -56,7 +62,7 @@ class GANPipeline(DiffusionPipeline):
     def __call__(
         self,
         batch_size: int = 1,
-        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
+        class_labels: Labels = None,
         latents: Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -78,14 +84,12 @@ class GANPipeline(DiffusionPipeline):
         Raises:
             ValueError: If an argument does not fit; the message names it and the fix.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"unknown output_type {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
+        check_choice("output_type", output_type, OUTPUT_TYPES)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        latent_dim = self.net_g.config["latent_dim"]
         if latents is not None:
-            if latents.ndim != 2 or latents.shape[1] != latent_dim:
-                raise ValueError(f"latents must have shape (B, {latent_dim}), not {tuple(latents.shape)}")
+            if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+                raise ValueError(f"latents must have shape (B, {self.latent_dim}), not {tuple(latents.shape)}")
             batch_size = len(latents)
         labels, batch_size = self._labels(class_labels, batch_size)
         if latents is not None and len(latents) != batch_size:
@@ -95,7 +99,7 @@ class GANPipeline(DiffusionPipeline):
         if labels is None and self.num_classes is not None:
             labels = self._random_labels(self.num_classes, batch_size, generator)
         if latents is None:
-            shape = (batch_size, latent_dim)
+            shape = (batch_size, self.latent_dim)
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.net_g.dtype)
 
         latents = latents.to(device=self._execution_device, dtype=self.net_g.dtype)
@@ -109,43 +113,40 @@ class GANPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=out) if return_dict else (out,)  # type: ignore[arg-type]
 
+    def decode(
+        self, latents: Tensor, output_type: str = "pil", return_dict: bool = True, class_labels: Labels = None
+    ) -> ImagePipelineOutput | tuple:
+        """G(z) of latents (B, latent_dim); the rest as in the call."""
+        return self(latents=latents, class_labels=class_labels, output_type=output_type, return_dict=return_dict)
+
     def interpolate(
         self,
-        latents_a: Tensor,
-        latents_b: Tensor,
+        a: Tensor,
+        b: Tensor,
         steps: int = 8,
         mode: str = "spherical",
-        class_labels: int | str | Sequence[int | str] | Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        class_labels: Labels = None,
     ) -> ImagePipelineOutput | tuple:
-        """Samples on the way between two latents, both ends included.
+        """Samples on the way between two latents (see `LatentPipeline`), by default along the arc, where the prior has
+        its mass. One class label keeps the class on the way."""
+        return self.decode(self.between(a, b, steps, mode), output_type, return_dict, class_labels)
 
-        Args:
-            latents_a: (latent_dim,) or (1, latent_dim).
-            latents_b: The other end.
-            steps: Number of samples, at least 2.
-            mode: "spherical", along the arc, where the prior has its mass; or "linear".
-            class_labels: As in the call; one label keeps the class on the way.
-            output_type: As in the call.
-            return_dict: As in the call.
-        """
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, the two ends, not {steps}")
-        latent_dim = self.net_g.config["latent_dim"]
-        for latents in (latents_a, latents_b):
-            if latents.shape not in ((latent_dim,), (1, latent_dim)):
-                raise ValueError(
-                    f"an end must have shape ({latent_dim},) or (1, {latent_dim}), not {tuple(latents.shape)}"
-                )
-        between = interpolate_latents(latents_a.flatten(), latents_b.flatten(), steps, mode)
-        return self(latents=between, class_labels=class_labels, output_type=output_type, return_dict=return_dict)
+    def traverse(
+        self,
+        image_or_latent: Tensor,
+        dims: Sequence[int] | None = None,
+        range: tuple[float, float] = (-3.0, 3.0),
+        steps: int = 7,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        class_labels: Labels = None,
+    ) -> ImagePipelineOutput | tuple:
+        """What one number of a latent after another does (see `LatentPipeline`). One class label keeps the class."""
+        return self.decode(self.traversal(image_or_latent, dims, range, steps), output_type, return_dict, class_labels)
 
-    def _labels(
-        self, class_labels: int | str | Sequence[int | str] | Tensor | None, batch_size: int
-    ) -> tuple[Tensor | None, int]:
+    def _labels(self, class_labels: Labels, batch_size: int) -> tuple[Tensor | None, int]:
         """Labels as (B,) int64, None where none are given, and the batch size."""
         if class_labels is None:
             return None, batch_size
@@ -191,17 +192,6 @@ class GANPipeline(DiffusionPipeline):
 
 class WGANPipeline(GANPipeline):
     """The name under which Wasserstein GANs are published; their generators are sampled like any other's."""
-
-
-def interpolate_latents(start: Tensor, end: Tensor, steps: int, mode: str) -> Tensor:
-    """Latents (steps, d) from `start` to `end`, (d,) each, on the line or on the arc between them."""
-    t = torch.linspace(0.0, 1.0, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
-    if mode == "linear":
-        return torch.lerp(start, end, t)
-    angle = torch.arccos(F.cosine_similarity(start, end, dim=0).clamp(-1.0, 1.0))
-    if torch.sin(angle) < 1e-4:  # parallel or opposite: no arc is defined
-        return torch.lerp(start, end, t)
-    return (torch.sin((1.0 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
 
 
 def scatter(points: Tensor, size: int = 256) -> PIL.Image.Image:

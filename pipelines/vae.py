@@ -9,28 +9,24 @@ Conventions
   [-1, 1]; its likelihoods are of pixels in [0, 1].
 - What is shown is E[x | z], not a draw from p(x | z), whose independent pixel noise is no part of the picture.
 
-This file is published beside the weights: it imports numpy, PIL, torch and diffusers only.
+This file is published beside the weights, with the parts it imports put into it.
 """
 
 import math
 from collections.abc import Callable
 
-import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import torch
-import torch.nn.functional as F
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-OUTPUT_TYPES = ("pil", "np", "pt")
-MODES = ("linear", "spherical")
+from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
+from hf_genzoo.pipelines._pictures import as_list, check_choice, to_pixels
 
 
-class VAEPipeline(DiffusionPipeline):
+class VAEPipeline(EncodingPipeline, DiffusionPipeline):
     """Everything one does with a trained variational autoencoder.
 
     Args:
@@ -42,6 +38,11 @@ class VAEPipeline(DiffusionPipeline):
     def __init__(self, vae: ModelMixin):
         super().__init__()
         self.register_modules(vae=vae)
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of a latent."""
+        return self.vae.config["latent_dim"]
 
     @torch.no_grad()
     def __call__(
@@ -64,13 +65,13 @@ class VAEPipeline(DiffusionPipeline):
         Raises:
             ValueError: If an argument does not fit; the message names it and the fix.
         """
-        _check_choice("output_type", output_type, OUTPUT_TYPES)
+        check_choice("output_type", output_type, OUTPUT_TYPES)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
         if latents is None:
-            shape = (batch_size, self.vae.config["latent_dim"])
+            shape = (batch_size, self.latent_dim)
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)
         return self.decode(latents, output_type=output_type, return_dict=return_dict)
 
@@ -100,51 +101,14 @@ class VAEPipeline(DiffusionPipeline):
         self, latents: Tensor, output_type: str = "pil", return_dict: bool = True
     ) -> ImagePipelineOutput | tuple:
         """Images E[x | z] of latents (B, latent_dim)."""
-        _check_choice("output_type", output_type, OUTPUT_TYPES)
-        latent_dim = self.vae.config["latent_dim"]
-        if latents.ndim != 2 or latents.shape[1] != latent_dim:
-            raise ValueError(f"latents must have shape (B, {latent_dim}), not {tuple(latents.shape)}")
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+            raise ValueError(f"latents must have shape (B, {self.latent_dim}), not {tuple(latents.shape)}")
         latents = latents.to(device=self._execution_device, dtype=self.vae.dtype)
         mean_image = self.vae.mean_image(self.vae.decode(latents))
         images = VaeImageProcessor().postprocess(mean_image, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[arg-type]
-
-    def reconstruct(
-        self, images: PipelineImageInput, output_type: str = "pil", return_dict: bool = True
-    ) -> ImagePipelineOutput | tuple:
-        """Images decoded from the posterior means of `images` (as in `encode`)."""
-        _check_choice("output_type", output_type, OUTPUT_TYPES)
-        return self.decode(self.encode(images), output_type=output_type, return_dict=return_dict)
-
-    def interpolate(
-        self,
-        image_a: PipelineImageInput,
-        image_b: PipelineImageInput,
-        steps: int = 8,
-        mode: str = "linear",
-        output_type: str = "pil",
-        return_dict: bool = True,
-    ) -> ImagePipelineOutput | tuple:
-        """Images on the way between two images, in latent space; both ends (reconstructed) included.
-
-        Args:
-            image_a: One image (as in `encode`).
-            image_b: One image.
-            steps: Number of images, at least 2.
-            mode: "linear", or "spherical": along the arc, for latents as far from 0 as the prior puts them.
-            output_type: As in the call.
-            return_dict: As in the call.
-        """
-        _check_choice("output_type", output_type, OUTPUT_TYPES)
-        _check_choice("mode", mode, MODES)
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, the two ends, not {steps}")
-        ends = [self.encode(image) for image in (image_a, image_b)]
-        if any(len(end) != 1 for end in ends):
-            raise ValueError(f"interpolate takes two single images, not {len(ends[0])} and {len(ends[1])}")
-        latents = interpolate_latents(ends[0][0], ends[1][0], steps, mode)
-        return self.decode(latents, output_type=output_type, return_dict=return_dict)
 
     @torch.no_grad()
     def log_likelihood(
@@ -203,10 +167,7 @@ class VAEPipeline(DiffusionPipeline):
     def _to_sample(self, images: PipelineImageInput) -> Tensor:
         """Images of any accepted kind as (B, C, H, W) in [-1, 1], at the network's resolution, on its device."""
         channels, size = self.vae.config["in_channels"], self.vae.config["sample_size"]
-        many = images if isinstance(images, (list, tuple)) else [images]
-        if len(many) == 0:
-            raise ValueError("got no images; pass at least one")
-        batches = [_to_pixels(image, channels, size) for image in many]
+        batches = [to_pixels(image, channels, size) for image in as_list(images)]
         sample = 2.0 * torch.cat(batches) - 1.0
         return sample.to(device=self._execution_device, dtype=self.vae.dtype)
 
@@ -246,63 +207,3 @@ def importance_weighted_bound(
         log_q_z = -0.5 * (noise.double().square() + logvar.double()).sum(-1)
         log_weights.append(log_p_x + log_p_z - log_q_z)
     return torch.logsumexp(torch.cat(log_weights), dim=0) - math.log(num_samples)
-
-
-def interpolate_latents(start: Tensor, end: Tensor, steps: int, mode: str) -> Tensor:
-    """Latents (steps, d) from `start` to `end`, (d,) each, on the line or on the arc between them."""
-    t = torch.linspace(0.0, 1.0, steps, device=start.device, dtype=start.dtype).unsqueeze(1)
-    if mode == "linear":
-        return torch.lerp(start, end, t)
-    angle = torch.arccos(F.cosine_similarity(start, end, dim=0).clamp(-1.0, 1.0))
-    if torch.sin(angle) < 1e-4:  # parallel or opposite: no arc is defined
-        return torch.lerp(start, end, t)
-    return (torch.sin((1.0 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
-
-
-def _to_pixels(image: PIL.Image.Image | np.ndarray | Tensor, channels: int, size: int) -> Tensor:
-    """One image, or one array or tensor of images, as (B, C, size, size) float32 in [0, 1]."""
-    if isinstance(image, PIL.Image.Image):
-        image = np.asarray(_flat_pil(image, channels).resize((size, size), PIL.Image.Resampling.LANCZOS))
-    if isinstance(image, np.ndarray):
-        image = image[..., None] if image.ndim == 2 else image
-        pixels = torch.from_numpy(np.array(np.moveaxis(image, -1, -3)))
-    elif isinstance(image, Tensor):
-        pixels = image if image.ndim > 2 else image.unsqueeze(0)
-    else:
-        raise ValueError(f"expected a PIL image, an array or a tensor, not {type(image).__name__}")
-    pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
-    pixels = pixels if pixels.ndim == 4 else pixels.unsqueeze(0)
-    if pixels.ndim != 4 or pixels.shape[1] != channels:
-        raise ValueError(
-            f"image of shape {tuple(image.shape)} does not have the network's {channels} channel(s); arrays are "
-            "(B, H, W, C) and tensors (B, C, H, W)"
-        )
-    low, high = pixels.aminmax()
-    if low < 0.0 or high > 1.0:
-        raise ValueError(
-            f"pixel values span {low:.3g} to {high:.3g}; floating-point images must lie in [0, 1] "
-            "(x / 2 + 0.5 brings [-1, 1] there)"
-        )
-    if pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    return pixels
-
-
-def _flat_pil(image: PIL.Image.Image, channels: int) -> PIL.Image.Image:
-    """A PIL image of any mode as an upright 8-bit one without transparency, which is laid on white."""
-    image = PIL.ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; PIL's own conversion would cut it at 255
-        image = PIL.Image.fromarray(
-            (np.asarray(image).astype(np.float32) / 257.0).round().clip(0, 255).astype("uint8")
-        )
-    if channels == 4:
-        return image.convert("RGBA")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.latent_sampling import draws
 from benchmarks.report import replace_block, table
-from benchmarks.tables import t1, t2
+from benchmarks.tables import restoration, t1, t2, t4
 from benchmarks.tables.cells import Cells, Row, spread
 from benchmarks.vanishing_gradients import gradient_norm
 from hf_genzoo.evaluation.baselines import pca_gaussian
@@ -76,3 +77,53 @@ def test_gradient_norm_of_two_linear_networks() -> None:
     for loss, slope in expected.items():
         found = gradient_norm(G, D, z[:, None], loss)  # type: ignore[arg-type]
         assert found == pytest.approx((slope * d * z).mean().abs().item(), rel=1e-5)
+
+
+def test_trivial_answers_know_no_more_than_they_are_given() -> None:
+    x = 2 * torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    mask = torch.zeros(3, 1, 8, 8)
+    mask[:, :, 2:5, 1:4] = 1
+    filled = restoration.trivial("completion", x * (1 - mask), mask, x, x)
+    known = (mask == 0).expand_as(x)
+    assert torch.equal(filled[known], x[known])
+    assert filled[1, 2, 3, 2].item() == pytest.approx(x[1, 2][mask[1, 0] == 0].mean().item(), abs=1e-6)
+    flat = torch.randn(40, 4, generator=torch.Generator().manual_seed(1)) @ torch.randn(4, 64)
+    pictures = flat.view(40, 1, 8, 8)
+    kept = restoration.trivial("reconstruct", pictures, pictures, pictures, pictures)
+    torch.testing.assert_close(kept, pictures, rtol=0, atol=1e-3)  # of rank 4, in 16 numbers
+    grey = torch.zeros(1, 3, 2, 2)
+    assert restoration.trivial("denoise", grey, grey, x, x) is grey
+
+
+def test_restoration_table_shows_what_is_measured(tmp_path: Path) -> None:
+    cells = Cells("restoration", tmp_path)
+    found = {"psnr": 25.0, "trivial_psnr": 20.0, "better_on": 0.9, "pictures": 10, "steps": 1000, "seconds": 5.0}
+    cells.fill(restoration.ROWS[:1], ["photos"], [0], lambda *_: found)
+    text = restoration.table(cells)
+    assert "| denoise: the noisy picture | 20.00 | 25.00 | 90 | 1,000 | 5 | 1 |" in text
+    assert "digits" not in text
+    assert not restoration.applies("colorization", "digits")
+    assert restoration.applies("reconstruct", "digits")
+
+
+def test_principal_components_are_the_best_codes_of_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    flat = rng.random((60, t4.CODE)) @ rng.random((t4.CODE, t4.SIZE**2)) / t4.CODE
+    monkeypatch.setattr(t4, "pictures", lambda split: (255 * flat).reshape(60, 1, t4.SIZE, t4.SIZE))
+    encode, decode = t4.pca()
+    x = torch.from_numpy(flat).float().view(60, 1, t4.SIZE, t4.SIZE)
+    assert encode(x).shape == (60, t4.CODE)
+    torch.testing.assert_close(decode(encode(x)), x, rtol=0, atol=1e-3)
+    assert t4.quality(encode, decode)["squared_error"] < 1e-3
+
+
+def test_drawn_codes_have_the_moments_of_the_trained_ones() -> None:
+    codes = (
+        torch.randn(5000, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]) + 3
+    )
+    drawn = draws(codes, 50_000, seed=1)
+    one, each = drawn["autoencoder, one normal law"], drawn["autoencoder, each number's normal law"]
+    torch.testing.assert_close(torch.cov(one.T), torch.cov(codes.T), rtol=0.03, atol=0.03)
+    torch.testing.assert_close(one.mean(0), codes.mean(0), rtol=0.02, atol=0)
+    torch.testing.assert_close(torch.cov(each.T), torch.cov(codes.T).diagonal().diag(), rtol=0.03, atol=0.05)
+    assert drawn["autoencoder, N(0, I)"].mean().abs() < 0.02

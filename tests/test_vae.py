@@ -15,7 +15,8 @@ from torch.distributions import MultivariateNormal
 
 from hf_genzoo.losses import gaussian_log_likelihood, kl_standard_normal
 from hf_genzoo.models.vae import LIKELIHOODS, ConvVAE, ConvVAEOutput
-from hf_genzoo.pipelines.vae import VAEPipeline, importance_weighted_bound, interpolate_latents
+from hf_genzoo.pipelines._latents import interpolate_latents
+from hf_genzoo.pipelines.vae import VAEPipeline, importance_weighted_bound
 
 SIGMA = 0.2
 
@@ -355,7 +356,10 @@ BAD = {
         lambda p: p.interpolate(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8), steps=1),
         "steps must be at least 2",
     ),
-    "two": (lambda p: p.interpolate(torch.zeros(2, 1, 8, 8), torch.zeros(1, 8, 8)), "two single images, not 2 and 1"),
+    "two": (
+        lambda p: p.interpolate(torch.zeros(2, 1, 8, 8), torch.zeros(1, 8, 8)),
+        "a latent or a single image, not 2 images",
+    ),
     "range": (lambda p: p.encode(torch.full((1, 1, 8, 8), -1.0)), r"pixel values span -1 to -1.*\[0, 1\]"),
     "channels": (lambda p: p.encode(torch.zeros(1, 3, 8, 8)), r"shape \(1, 3, 8, 8\) does not have .* 1 channel"),
     "type": (lambda p: p.encode("cat.png"), "expected a PIL image, an array or a tensor, not str"),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from hf_genzoo.losses import gradient_penalty
 from hf_genzoo.models.critic import ConvCritic, MLPCritic
 from hf_genzoo.models.generator import ConvGenerator, MLPGenerator
-from hf_genzoo.pipelines.gan import WGANPipeline, interpolate_latents, scatter
+from hf_genzoo.pipelines._latents import interpolate_latents
+from hf_genzoo.pipelines.gan import WGANPipeline, scatter
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from hf_genzoo.hub.inline import inlined
 from hf_genzoo.hub.layout import STOCK_LIBRARIES, content_hash, split_pipeline_stem, split_stem, text_of
 
 ALLOWED_IMPORTS = frozenset({"numpy", "PIL", "torch", *STOCK_LIBRARIES})
@@ -27,21 +28,23 @@ class PublishedFileError(ValueError):
 
 
 def check_published_file(path: str | Path) -> None:
-    """Check that a file can be published verbatim: it imports only what every user of diffusers has.
+    """Check that a file, with its parts put in (`inlined`), imports only what every user of diffusers has.
 
     Allowed are the standard library, numpy, PIL, torch, diffusers and transformers. Imports inside functions count, so
     do `importlib.import_module("...")`, `__import__("...")`, and lines of a docstring that diffusers would take for an
-    import.
+    import. Only an `import_module` whose failure is caught on the spot may name another package.
 
     Raises:
         PublishedFileError: Naming file, line and what is imported there.
     """
     path = Path(path)
-    text = text_of(path)
     try:
+        text = inlined(text_of(path))
         tree = ast.parse(text)
     except SyntaxError as error:
         raise PublishedFileError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from error
+    except ValueError as error:
+        raise PublishedFileError(f"{path}: {error}") from error
     for line, module in _imports(tree, text):
         root = module.split(".")[0]
         if module.startswith("."):
@@ -52,12 +55,14 @@ def check_published_file(path: str | Path) -> None:
             continue
         raise PublishedFileError(
             f"{path}:{line}: imports {reason}. A published file may import the standard library and"
-            f" {', '.join(sorted(ALLOWED_IMPORTS))}; move what it needs into the file itself."
+            f" {', '.join(sorted(ALLOWED_IMPORTS))}; move what it needs into the file itself, or"
+            " into a part that several share (hf_genzoo.hub.inline)."
         )
 
 
 def _imports(tree: ast.Module, text: str) -> list[tuple[int, str]]:
     found = []
+    optional = {id(node) for attempt in ast.walk(tree) if _catches_import_error(attempt) for node in ast.walk(attempt)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
@@ -65,6 +70,8 @@ def _imports(tree: ast.Module, text: str) -> list[tuple[int, str]]:
             found.append((node.lineno, "." * node.level + (node.module or "")))
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            if called == "import_module" and id(node) in optional:
+                continue
             if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 found.append((node.lineno, node.args[0].value))
     for number, line in enumerate(text.split("\n"), start=1):
@@ -72,6 +79,13 @@ def _imports(tree: ast.Module, text: str) -> list[tuple[int, str]]:
         if match:
             found.append((number, match[1] or match[2]))
     return sorted(set(found))
+
+
+def _catches_import_error(node: ast.AST) -> bool:
+    return isinstance(node, ast.Try) and any(
+        isinstance(handler.type, ast.Name) and handler.type.id in ("ImportError", "ModuleNotFoundError")
+        for handler in node.handlers
+    )
 
 
 @dataclass(frozen=True)
@@ -122,12 +136,12 @@ def code_file(cls: type, prefix: str | None = None) -> CodeFile:
 
 
 def pipeline_text(text: str, class_name: str) -> str:
-    """What is published of a pipeline's file: the file, and `hf_genzoo.hub.portable` behind it.
+    """What is published of a pipeline's file: the file with its parts, and `hf_genzoo.hub.portable` behind it.
 
     A file that was itself published gets the present version of that addition.
     """
     addition = text_of(Path(__file__).with_name("portable.py"))
-    return f"{text.partition(_ADDED)[0]}{_ADDED}{addition}\n\ntake_code_along({class_name})\n"
+    return f"{inlined(text.partition(_ADDED)[0])}{_ADDED}{addition}\n\ntake_code_along({class_name})\n"
 
 
 def _source_file(cls: type) -> Path:
