@@ -1,9 +1,13 @@
-"""What diffusers' schedulers do not hold for training: timestep samplers, targets and loss weights. Pure functions.
+"""What diffusers' schedulers do not hold: the noise axis that all diffusions share, timestep samplers, targets and
+loss weights. Pure functions.
 
-One notation: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (Ho et al. 2020, eq. 4), with abar = `alphas_cumprod`.
-sigma_t = sqrt((1 - abar_t) / abar_t) is the noise-to-signal ratio and SNR_t = 1 / sigma_t^2.
+One notation: x_t = a x_0 + s eps, with x_0 the data and eps ~ N(0, I). s / a is the noise-to-signal ratio, its inverse
+squared the SNR, and ln SNR the axis on which all diffusions agree. For schedulers with discrete timesteps a^2 = abar =
+`alphas_cumprod` and s^2 = 1 - abar (Ho et al. 2020, eq. 4).
 
 Papers
+- Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential Equations": VP, sub-VP and VE.
+- Lipman et al. 2023, "Flow Matching for Generative Modeling": the straight path.
 - Salimans & Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models": v prediction.
 - Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
 - Kingma et al. 2021, "Variational Diffusion Models": low-discrepancy sampling of the time.
@@ -18,6 +22,77 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+QUANTITIES = (*PREDICTION_TYPES, "score", "flow")
+"""What a network may predict, or a sampler need, at x_t: each is linear in x_0 and x_t (`convert`)."""
+
+
+def vp_marginal(t: Tensor, beta_min: float = 0.1, beta_max: float = 20.0) -> tuple[Tensor, Tensor]:
+    """a and s of the variance-preserving SDE at t in [0, 1] (Song et al. 2021, eq. 33)."""
+    log_a = -0.25 * t**2 * (beta_max - beta_min) - 0.5 * t * beta_min
+    return log_a.exp(), (-torch.expm1(2.0 * log_a)).sqrt()
+
+
+def sub_vp_marginal(t: Tensor, beta_min: float = 0.1, beta_max: float = 20.0) -> tuple[Tensor, Tensor]:
+    """a and s of the sub-VP SDE at t in [0, 1] (Song et al. 2021, eq. 29): a as in VP, s the square of its s."""
+    a, s = vp_marginal(t, beta_min, beta_max)
+    return a, s**2
+
+
+def ve_marginal(t: Tensor, sigma_min: float = 0.01, sigma_max: float = 50.0) -> tuple[Tensor, Tensor]:
+    """a = 1 and s of the variance-exploding SDE at t in [0, 1] (Song et al. 2021, eq. 31 without its -sigma_min^2)."""
+    return torch.ones_like(t), sigma_min * (sigma_max / sigma_min) ** t
+
+
+def flow_marginal(t: Tensor) -> tuple[Tensor, Tensor]:
+    """a and s of the straight path from data (t = 0) to noise (t = 1) (Lipman et al. 2023, with time reversed)."""
+    return 1.0 - t, t
+
+
+def log_snr(a: Tensor, s: Tensor) -> Tensor:
+    """ln SNR = 2 ln(a / s)."""
+    return 2.0 * (a.log() - s.log())
+
+
+def convert(value: Tensor, x_t: Tensor, a: Tensor, s: Tensor, source: str, target: str) -> Tensor:
+    """Turn what is known of x_0 at x_t = a x_0 + s eps from one quantity into another.
+
+    epsilon is eps; sample is x_0; v_prediction is a eps - s x_0 (Salimans & Ho 2022; for a^2 + s^2 = 1); score is
+    -eps / s, the gradient of the log-density of x_t, if eps is its posterior mean; flow is eps - x_0 (Lipman et al.).
+
+    Args:
+        value: (B, ...) what is known.
+        x_t: (B, ...).
+        a: Scale of the data, of a shape that broadcasts against x_t.
+        s: Scale of the noise, likewise.
+        source: What `value` is, one of `QUANTITIES`.
+        target: What to return.
+
+    Raises:
+        ValueError: If source or target is unknown.
+    """
+    for quantity in (source, target):
+        if quantity not in QUANTITIES:
+            raise ValueError(f"unknown quantity {quantity!r}; choose one of {', '.join(QUANTITIES)}")
+    if source == target:
+        return value
+    if source == "epsilon":
+        eps, x_0 = value, (x_t - s * value) / a
+    elif source == "score":
+        eps, x_0 = -s * value, (x_t + s**2 * value) / a  # Tweedie's formula
+    elif source == "sample":
+        eps, x_0 = (x_t - a * value) / s, value
+    elif source == "v_prediction":
+        power = a**2 + s**2
+        eps, x_0 = (s * x_t + a * value) / power, (a * x_t - s * value) / power
+    else:
+        eps, x_0 = (x_t + a * value) / (a + s), (x_t - s * value) / (a + s)
+    if target == "epsilon":
+        return eps
+    if target == "score":
+        return -eps / s
+    if target == "sample":
+        return x_0
+    return a * eps - s * x_0 if target == "v_prediction" else eps - x_0
 
 
 def training_target(scheduler: SchedulerMixin, x_0: Tensor, noise: Tensor, t: Tensor, prediction_type: str) -> Tensor:
