@@ -68,17 +68,18 @@ def _enter(function: Callable[..., Any], args: tuple, env: dict[str, str], log: 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 
+    from hf_genzoo.training.processes import end_process
+
     torch.set_num_threads(1)
+    code = 0
     try:
         function(*args)
-    except SystemExit:
-        raise
+    except SystemExit as end:
+        code = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
-        sys.exit(1)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        code = 1
+    sys.exit(end_process(code))
 
 
 def _free_port() -> int:
@@ -137,11 +138,6 @@ def save_gradients(family: str, settings: dict[str, Any], path: str) -> None:
     state = PartialState()
     if state.process_index == 0:
         torch.save({"gradients": gradients, "processes": state.num_processes}, path)
-    if state.num_processes > 1:
-        # Done. What is left is to free the networks, and gloo's destructor was seen to wait for ever there for the
-        # thread of a peer that had left already.
-        sys.stdout.flush()
-        os._exit(0)
 
 
 def _share_noise() -> None:

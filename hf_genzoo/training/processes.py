@@ -3,7 +3,10 @@
 import atexit
 import copy
 import gc
+import logging
+import os
 import random
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +19,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from hf_genzoo.devices import has_gpu
 from hf_genzoo.training.args import TrainingArgs
+
+_KEPT: list[nn.Module] = []
 
 
 def make_accelerator(args: TrainingArgs) -> Accelerator:
@@ -105,8 +110,31 @@ def full_state_dict(net: nn.Module) -> dict[str, Any]:
     return get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
 
 
+def finish(accelerator: Accelerator, nets: Mapping[str, nn.Module]) -> None:
+    """End the trackers. On several processes, networks and group are kept until the process ends.
+
+    The last DDP network takes the group along, with the interpreter's lock held; gloo then waits for its threads, and
+    for ever if one of them waits for that lock to drop what it remembers of the last barrier.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if accelerator.num_processes > 1:
+        _KEPT.extend(nets.values())
+
+
+def end_process(code: int) -> int:
+    """Give an exit code back; one process of several ends with it here, without freeing what `finish` kept."""
+    if not torch.distributed.is_initialized():
+        return code
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _leave_group() -> None:
     # gloo aborts at exit now and then when a DDP network outlives its process group.
+    _KEPT.clear()
     gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

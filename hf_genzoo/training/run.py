@@ -35,6 +35,7 @@ from hf_genzoo.training.optimizers import schedule
 from hf_genzoo.training.ownership import match_owners, only_trainable
 from hf_genzoo.training.processes import (
     any_process,
+    finish,
     full_state_dict,
     is_deepspeed,
     is_sharded,
@@ -499,7 +500,7 @@ class Run:
             report(self.output_dir, self.args)
         if self.is_main:
             record.push(self.output_dir, self.args)
-        self._accelerator.end_training()  # leaves the group of processes: nothing is shared after it
+        finish(self._accelerator, self.nets)
 
 
 def _summary(entry: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from hf_genzoo.hub.secrets import scrub
 from hf_genzoo.training.args import parse_args
+from hf_genzoo.training.processes import end_process
 
 
 def run_script(script: ModuleType, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -17,12 +18,15 @@ def run_script(script: ModuleType, argv: Sequence[str] | None = None, prog: str 
         prog: What the user typed to get here, for usage lines.
 
     Returns:
-        0 when the run finished, 1 when it could not.
+        0 when the run finished, 1 when it could not, 128 + n when signal n stopped it. One process of several does
+        not return but ends.
     """
     args = parse_args(script.Args, script.PRESETS, argv, script.__doc__, prog)
     try:
         script.main(args)
+    except SystemExit as stopped:  # by a signal, with a checkpoint
+        return end_process(int(stopped.code or 0))
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{args.family}: {scrub(error, args.hub_token)}", file=sys.stderr)
-        return 1
-    return 0
+        return end_process(1)
+    return end_process(0)
