@@ -154,7 +154,8 @@ class ImplicitDiffusionPipeline(EncodingPipeline, DenoisingDiffusionPipeline):
         """The images that begin as the latents (B, C, H, W): the call with eta 0. Arguments as in `encode`."""
         check_choice("output_type", output_type, OUTPUT_TYPES)
         if latents.ndim != 4:
-            raise ValueError(f"latents must have shape (B, *{self.latent_shape}), not {tuple(latents.shape)}")
+            shape = ", ".join(str(size) for size in self.latent_shape)
+            raise ValueError(f"latents must have shape (B, {shape}), not {tuple(latents.shape)}")
         labels = self._labels_of(class_labels, len(latents))
         self._set_grid(num_inference_steps, timestep_spacing)
         x_t = self._initial_noise(len(latents), None, latents)

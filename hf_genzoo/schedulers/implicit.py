@@ -123,7 +123,7 @@ class ImplicitDiffusionScheduler(SchedulerMixin, ConfigMixin):
         a = self._a(levels[-1])
         if self.config["prediction_type"] == "epsilon" and not self.config["clip_sample"] and a < 1e-3:
             warnings.warn(
-                f"at t = {levels[-1]}, where the {spacing} grid begins, the picture is {a:.1g} of the sample: an epsilon"
+                f"at t = {levels[-1]}, where the {spacing} grid begins, the picture is {a:.1g} of the sample: epsilon"
                 " does not tell it from the noise. Use another grid, or a scheduler with clip_sample=True",
                 UserWarning,
                 stacklevel=2,
