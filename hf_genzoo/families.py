@@ -16,6 +16,7 @@ class Family:
         modality: What it generates: "image" or "points2d" (comma separated when it does several).
         pipeline: Class in `hf_genzoo.pipelines.<name>`.
         parent: Family whose networks and pipeline it shares, if it has none of its own.
+        own_pipeline: It shares the parent's networks, but has a pipeline of its own.
         stages: Names of its training stages, in order; empty for a single training.
     """
 
@@ -27,6 +28,7 @@ class Family:
     modality: str
     pipeline: str
     parent: str | None = None
+    own_pipeline: bool = False
     stages: tuple[str, ...] = ()
 
     @property
@@ -37,7 +39,8 @@ class Family:
     @property
     def pipeline_module(self) -> str:
         """Module that holds its pipeline (the parent's, when it has none of its own)."""
-        return f"hf_genzoo.pipelines.{self.parent or self.name}"
+        home = self.name if self.own_pipeline or self.parent is None else self.parent
+        return f"hf_genzoo.pipelines.{home}"
 
 
 FAMILIES: dict[str, Family] = {
@@ -51,6 +54,17 @@ FAMILIES: dict[str, Family] = {
             url="https://arxiv.org/abs/2006.11239",
             modality="image",
             pipeline="DenoisingDiffusionPipeline",
+        ),
+        Family(
+            name="ddim",
+            title="Denoising diffusion implicit model",
+            paper="Song, Meng & Ermon: Denoising Diffusion Implicit Models",
+            year=2021,
+            url="https://arxiv.org/abs/2010.02502",
+            modality="image",
+            pipeline="ImplicitDiffusionPipeline",
+            parent="ddpm",
+            own_pipeline=True,
         ),
         Family(
             name="vae",

@@ -1,5 +1,5 @@
-"""What one does with a vector latent, the same in every pipeline that has one. A part of pipelines' files (see
-`hf_genzoo.hub.inline`).
+"""What one does with a latent, the same in every pipeline that has one: a vector (d,), or an array of another shape,
+such as the noise (C, H, W) that a diffusion begins with. A part of pipelines' files (see `hf_genzoo.hub.inline`).
 
 Papers
 - White 2016, "Sampling Generative Networks": interpolation along the arc.
@@ -25,18 +25,23 @@ MODES = ("linear", "spherical")
 
 
 class LatentPipeline(ABC):
-    """Decoding, and ways through the space of latents; for pipelines that paint from a vector."""
+    """Decoding, and ways through the space of latents; for pipelines whose pictures are functions of a latent."""
 
     @property
     @abstractmethod
     def latent_dim(self) -> int:
-        """Length d of a latent."""
+        """How many numbers d a latent has."""
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of a latent: (d,), unless the pipeline says otherwise."""
+        return (self.latent_dim,)
 
     @abstractmethod
     def decode(
         self, latents: Tensor, output_type: str = "pil", return_dict: bool = True
     ) -> ImagePipelineOutput | tuple:
-        """What the latents (B, d) stand for, as in the call."""
+        """What the latents (B, *latent_shape) stand for, as in the call."""
 
     def interpolate(
         self,
@@ -50,7 +55,7 @@ class LatentPipeline(ABC):
         """What lies between two latents, both ends included.
 
         Args:
-            a: A latent (d,) or (1, d), or, where the pipeline encodes, one image.
+            a: A latent, alone or as a batch of one, or, where the pipeline encodes, one image.
             b: The other end.
             steps: Number of results, at least 2.
             mode: "linear"; or "spherical", along the arc, for latents as far from 0 as a normal prior puts them.
@@ -77,7 +82,7 @@ class LatentPipeline(ABC):
 
         Args:
             image_or_latent: Where to start, as an end of `interpolate`.
-            dims: Which numbers to change; all by default.
+            dims: Which of the d numbers to change; all by default.
             range: First and last value a number gets.
             steps: Values a number gets, evenly spaced, at least 2.
             output_type: As in the call.
@@ -94,11 +99,12 @@ class LatentPipeline(ABC):
         return self.decode(latents, output_type=output_type, return_dict=return_dict)
 
     def between(self, a: Tensor | PipelineImageInput, b: Tensor | PipelineImageInput, steps: int, mode: str) -> Tensor:
-        """The latents (steps, d) that `interpolate` decodes."""
+        """The latents (steps, *latent_shape) that `interpolate` decodes."""
         check_choice("mode", mode, MODES)
         if steps < 2:
             raise ValueError(f"steps must be at least 2, the two ends, not {steps}")
-        return interpolate_latents(self.one_latent(a), self.one_latent(b), steps, mode)
+        latents = interpolate_latents(self.one_latent(a).flatten(), self.one_latent(b).flatten(), steps, mode)
+        return latents.unflatten(1, self.latent_shape)
 
     def traversal(
         self,
@@ -107,7 +113,7 @@ class LatentPipeline(ABC):
         range: tuple[float, float],
         steps: int,
     ) -> Tensor:
-        """The latents (len(dims) * steps, d) that `traverse` decodes."""
+        """The latents (len(dims) * steps, *latent_shape) that `traverse` decodes."""
         chosen = np.arange(self.latent_dim) if dims is None else np.asarray(dims, dtype=np.int64)
         if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= self.latent_dim:
             raise ValueError(f"dims must be some of 0 to {self.latent_dim - 1}, not {dims}")
@@ -115,24 +121,24 @@ class LatentPipeline(ABC):
             raise ValueError(f"steps must be at least 2, the two ends of the range, not {steps}")
         if not range[0] < range[1]:
             raise ValueError(f"range must be a smaller and a larger number, not {range}")
-        start = self.one_latent(image_or_latent)
+        start = self.one_latent(image_or_latent).flatten()
         values = torch.linspace(*range, steps, device=start.device, dtype=start.dtype)
         latents = start.repeat(len(chosen), steps, 1)
         latents[torch.arange(len(chosen)), :, torch.from_numpy(chosen)] = values
-        return latents.flatten(0, 1)
+        return latents.flatten(0, 1).unflatten(1, self.latent_shape)
 
     def is_latent(self, value: object) -> bool:
-        """Whether a value is a latent (d,) or (1, d), and no image."""
-        return isinstance(value, Tensor) and value.shape in ((self.latent_dim,), (1, self.latent_dim))
+        """Whether a value is one latent, alone or as a batch of one, and no image."""
+        return isinstance(value, Tensor) and value.shape in (self.latent_shape, (1, *self.latent_shape))
 
     def one_latent(self, value: Tensor | PipelineImageInput) -> Tensor:
-        """A latent (d,) as it is given."""
+        """A latent (*latent_shape) as it is given."""
         if not self.is_latent(value):
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
-                f"a latent must be a tensor of shape ({self.latent_dim},) or (1, {self.latent_dim}), not {found}"
+                f"a latent must be a tensor of shape {self.latent_shape} or {(1, *self.latent_shape)}, not {found}"
             )
-        return value.flatten()  # type: ignore[union-attr]
+        return value.reshape(self.latent_shape)  # type: ignore[union-attr]
 
 
 class EncodingPipeline(LatentPipeline):
@@ -140,7 +146,11 @@ class EncodingPipeline(LatentPipeline):
 
     @abstractmethod
     def encode(self, images: PipelineImageInput) -> Tensor:
-        """Latents (B, d) of images: PIL images of any mode and size, arrays (B, H, W, C) or tensors (B, C, H, W)."""
+        """Latents (B, *latent_shape) of images.
+
+        Args:
+            images: PIL images of any mode and size, arrays (B, H, W, C) or tensors (B, C, H, W).
+        """
 
     def reconstruct(
         self, images: PipelineImageInput, output_type: str = "pil", return_dict: bool = True
@@ -159,7 +169,7 @@ class EncodingPipeline(LatentPipeline):
         """Lay images out in the plane by their latents.
 
         Args:
-            images: At least 8 images (as in `encode`), or latents (N, d).
+            images: At least 8 images (as in `encode`), or latents (N, *latent_shape).
             labels: (N,) classes: colours of the figure, and the accuracy of the neighbours' vote.
             method: "pca", or "tsne" (after PCA to 50 dimensions; needs scikit-learn).
             seed: Of t-SNE.
@@ -171,12 +181,15 @@ class EncodingPipeline(LatentPipeline):
             ValueError: If an argument does not fit.
             ImportError: t-SNE without scikit-learn; the message says how to get it.
         """
-        given = isinstance(images, Tensor) and images.ndim == 2 and images.shape[1] == self.latent_dim
-        latents = images if given else self.encode(images)
-        return lay_out(latents.cpu().double().numpy(), labels, method, seed)  # type: ignore[union-attr]
+        latents = images if self.are_latents(images) else self.encode(images)
+        return lay_out(latents.cpu().double().flatten(1).numpy(), labels, method, seed)  # type: ignore[union-attr]
+
+    def are_latents(self, values: object) -> bool:
+        """Whether values are latents (N, *latent_shape), and no images."""
+        return isinstance(values, Tensor) and values.shape[1:] == self.latent_shape
 
     def one_latent(self, value: Tensor | PipelineImageInput) -> Tensor:
-        """A latent (d,) as it is given, or the latent of one image."""
+        """A latent (*latent_shape) as it is given, or the latent of one image."""
         if self.is_latent(value):
             return super().one_latent(value)
         latents = self.encode(value)

@@ -88,6 +88,25 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
         Raises:
             ValueError: If an argument does not fit; the message names it and the fix.
         """
+        labels, batch_size = self._conditions(
+            batch_size, class_labels, guidance_scale, num_inference_steps, generator, output_type
+        )
+        step_options = self._step_options(eta, generator)
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        x_t = self._initial_noise(batch_size, generator, latents)
+        x_0 = self._denoised(x_t, labels, guidance_scale, step_options, callback_on_step_end)
+        return self._pictures(x_0, output_type, return_dict)
+
+    def _conditions(
+        self,
+        batch_size: int,
+        class_labels: int | str | Sequence[int | str] | Tensor | None,
+        guidance_scale: float,
+        num_inference_steps: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        output_type: str,
+    ) -> tuple[Tensor | None, int]:
+        """What is wrong with the arguments of a call, or else the labels (B,), drawn where none are given, and B."""
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"unknown output_type {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
         if num_inference_steps < 1:
@@ -99,11 +118,18 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
         if labels is None and self.num_classes is not None:
             labels = self._random_labels(self.num_classes, batch_size, generator)
-        step_options = self._step_options(eta, generator)
+        return labels, batch_size
 
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+    def _denoised(
+        self,
+        x_t: Tensor,
+        labels: Tensor | None,
+        guidance_scale: float,
+        step_options: dict,
+        callback_on_step_end: Callable[[DiffusionPipeline, int, Tensor, dict], dict] | None,
+    ) -> Tensor:
+        """x_0 from x_T, along the scheduler's timesteps."""
         timesteps: Tensor = self.scheduler.timesteps
-        x_t = self._initial_noise(batch_size, generator, latents)
         with self.progress_bar(total=len(timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(timesteps):
                 output = self._predict(self.scheduler.scale_model_input(x_t, t), t, labels, guidance_scale)
@@ -111,8 +137,11 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     x_t = callback_on_step_end(self, index, t, {"latents": x_t}).get("latents", x_t)
                 progress.update()
+        return x_t
 
-        images = VaeImageProcessor().postprocess(x_t, output_type=output_type)
+    def _pictures(self, x_0: Tensor, output_type: str, return_dict: bool) -> ImagePipelineOutput | tuple:
+        """x_0 (B, C, H, W) in [-1, 1] as the caller wants it; what lies outside is clipped."""
+        images = VaeImageProcessor().postprocess(x_0, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[arg-type]
 
@@ -184,12 +213,17 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
         options = {"eta": eta, "generator": generator}
         return {name: value for name, value in options.items() if name in parameters}
 
+    @property
+    def _noise_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture, and of the noise it begins as."""
+        size = self.unet.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config["in_channels"], height, width
+
     def _initial_noise(
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None, latents: Tensor | None
     ) -> Tensor:
-        size = self.unet.config["sample_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (batch_size, self.unet.config["in_channels"], height, width)
+        shape = (batch_size, *self._noise_shape)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         elif tuple(latents.shape) != shape:

@@ -83,7 +83,7 @@ DIFFUSERS_FLAGS = {
 def check_files(family: Family, root: Path = ROOT) -> None:
     """The family's named files are there."""
     wanted = [f"training_scripts/train_{family.name}.py", f"model_cards/{family.name}.md"]
-    wanted += [f"pipelines/{family.parent or family.name}.py", f"tests/test_{family.name}.py"]
+    wanted += [f"pipelines/{family.pipeline_module.split('.')[-1]}.py", f"tests/test_{family.name}.py"]
     missing = [name for name in wanted if not (root / name).is_file()]
     assert not missing, f"{family.name} lacks {', '.join(missing)}"
 

@@ -10,6 +10,7 @@ weighting (Hang et al. 2023), noise levels drawn where they teach most (Karras e
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,8 +37,8 @@ from hf_genzoo.training.script import run_script
 
 
 @dataclass
-class Args(TrainingArgs):
-    family: ClassVar[str] = "ddpm"
+class DiffusionArgs(TrainingArgs):
+    """What families share that train this network in this way and differ in the sampler."""
 
     train_batch_size: int = flag(128, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(2e-4, "Peak learning rate.")
@@ -70,9 +71,15 @@ class Args(TrainingArgs):
     snr_gamma: float | None = flag(None, "Clip the loss weight at this signal-to-noise ratio (5.0 is common).")
 
     conditioning_dropout_prob: float = flag(0.1, "Share of labels hidden in training, so that guidance can be used.")
-    sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the sample grids.")
     ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
     guidance_scale: float = flag(2.0, "Classifier-free guidance of class-conditional grids; 1 is none.")
+
+
+@dataclass
+class Args(DiffusionArgs):
+    family: ClassVar[str] = "ddpm"
+
+    sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the sample grids.")
 
 
 TINY: dict[str, Any] = {
@@ -120,7 +127,7 @@ SMALL: dict[str, Any] = {
 PRESETS = {"tiny": TINY, "small": SMALL}
 
 
-def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
+def build(args: DiffusionArgs, num_classes: int | None = None) -> dict[str, nn.Module]:
     """The U-Net; with classes, one label more than there are classes stands for "none"."""
     levels = range(len(args.block_out_channels))
     down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
@@ -140,7 +147,7 @@ def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
     return {"unet": unet}
 
 
-def noise_schedule(args: Args) -> DDPMScheduler:
+def noise_schedule(args: DiffusionArgs) -> DDPMScheduler:
     """The noise levels; "trailing" sampling grids start from pure noise.
 
     DDPMScheduler's defaults are spelled out here, because a conversion to another scheduler forgets unspoken ones.
@@ -156,7 +163,7 @@ def noise_schedule(args: Args) -> DDPMScheduler:
     )
 
 
-def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: Args) -> torch.Tensor:
+def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: DiffusionArgs) -> torch.Tensor:
     """Noise levels (B,) int64 of one micro-batch, by --timestep_sampling."""
     device = alphas_cumprod.device
     if args.timestep_sampling == "uniform":
@@ -176,6 +183,23 @@ def hide_labels(labels: torch.Tensor | None, null_label: int | None, probability
 
 
 def main(args: Args) -> Path:
+    return train(args, export, partial(preview, args=args), {"scheduler": SAMPLERS[args.sampler].__name__})
+
+
+def train(
+    args: DiffusionArgs,
+    export: Callable[..., DenoisingDiffusionPipeline],
+    preview: Callable[[Any], list[Image.Image]],
+    sampling: dict[str, Any],
+) -> Path:
+    """Train the network; families that differ in the sampler alone bring theirs.
+
+    Args:
+        args: Settings.
+        export: Makes the pipeline of nets, scheduler and class_names.
+        preview: Draws the sample grid with it.
+        sampling: How that is done, for the card, beside steps and guidance.
+    """
     torch.manual_seed(args.seed)
     data = image_dataset(args)
     nets = build(args, data.num_classes)
@@ -187,8 +211,8 @@ def main(args: Args) -> Path:
         ema=["unet"],
         data=data,
         export=partial(export, scheduler=scheduler, class_names=data.class_names),
-        preview=partial(preview, args=args),
-        sampling={"scheduler": SAMPLERS[args.sampler].__name__, **sampling_options(args, data.num_classes)},
+        preview=preview,
+        sampling={**sampling, **sampling_options(args, data.num_classes)},
     )
     unet = run.nets["unet"]
     alphas_cumprod = scheduler.alphas_cumprod.to(run.device)
@@ -227,7 +251,7 @@ def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusio
     return sampled, sampling_options(args, sampled.num_classes)
 
 
-def sampling_options(args: Args, num_classes: int | None) -> dict[str, Any]:
+def sampling_options(args: DiffusionArgs, num_classes: int | None) -> dict[str, Any]:
     """Steps and guidance of the sample grids; without classes there is nothing to guide towards."""
     guidance = {} if num_classes is None else {"guidance_scale": args.guidance_scale}
     return {"num_inference_steps": args.ddpm_num_inference_steps, **guidance}
@@ -236,8 +260,13 @@ def sampling_options(args: Args, num_classes: int | None) -> dict[str, Any]:
 def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:
     """Samples from the same noise each time; one class after the other where there are classes."""
     sampled, options = sampling(pipeline, args)
-    count, classes = args.num_validation_images, sampled.num_classes
-    return sampled(
+    return samples(sampled, args, **options)
+
+
+def samples(pipeline: DenoisingDiffusionPipeline, args: DiffusionArgs, **options: Any) -> list[Image.Image]:
+    """The pictures of a grid, drawn with these options."""
+    count, classes = args.num_validation_images, pipeline.num_classes
+    return pipeline(
         batch_size=count,
         class_labels=None if classes is None else [i % classes for i in range(count)],
         generator=torch.Generator().manual_seed(args.seed),

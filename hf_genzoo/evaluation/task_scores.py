@@ -93,8 +93,10 @@ def reconstruction(pipeline: Any, yardstick: Yardstick) -> list[Measurement]:
 
 
 def disentanglement_scores(pipeline: Any, yardstick: Yardstick) -> list[Measurement]:
-    """Whether each latent stands for one factor of `sprites`, for pipelines with `encode`."""
+    """Whether each number of a latent stands for one factor of `sprites`, for pipelines that encode into vectors."""
     if not callable(getattr(pipeline, "encode", None)) or yardstick.reference.name != "sprites":
+        return []
+    if len(getattr(pipeline, "latent_shape", (None,))) > 1:  # a picture of noise is no code
         return []
     channels, size = yardstick.held_out.values.shape[1:3]
 

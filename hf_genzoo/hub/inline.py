@@ -1,7 +1,8 @@
 """Parts that several published files share: written once here, put into each file when it is published.
 
 A pipeline's file must stand alone on the Hub, and must not be a copy of its neighbour here. So it may import from the
-parts, `hf_genzoo.pipelines._<name>`, and in the published text each such import is replaced by the text of the part.
+parts, `hf_genzoo.pipelines._<name>`, from the pipeline it extends, and from the schedulers, and in the published text
+each such import is replaced by the text of the file it names.
 """
 
 import ast
@@ -10,7 +11,7 @@ from importlib import resources
 
 from hf_genzoo.hub.layout import text_of
 
-_PART = re.compile(r"hf_genzoo\.pipelines\.(_[a-z]\w*)")
+_PART = re.compile(r"hf_genzoo\.(?:pipelines|schedulers)\.\w+")
 
 
 def inlined(text: str) -> str:
@@ -29,10 +30,10 @@ def _inlined(text: str, done: set[str]) -> str:
     lines, tree = text.splitlines(keepends=True), ast.parse(text)
     replaced = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and (match := _PART.fullmatch(node.module)):
+        if isinstance(node, ast.ImportFrom) and node.module and _PART.fullmatch(node.module):
             if node not in tree.body or any(alias.asname or alias.name == "*" for alias in node.names):
                 raise ValueError(f"line {node.lineno}: import {node.module} at the top level, name by name")
-            replaced.append((node, match[1]))
+            replaced.append((node, node.module))
     parts = []
     for _, name in replaced:  # in the order of the file: a part may need an earlier one
         parts.append("" if name in done else _part(name, done))
@@ -42,10 +43,12 @@ def _inlined(text: str, done: set[str]) -> str:
     return "".join(lines)
 
 
-def _part(name: str, done: set[str]) -> str:
-    """The text of a part without its docstring, between marks."""
-    done.add(name)
-    text = text_of(resources.files("hf_genzoo.pipelines") / f"{name}.py")  # type: ignore[arg-type]
+def _part(module: str, done: set[str]) -> str:
+    """The text of a module without its docstring, between marks."""
+    done.add(module)
+    package, _, name = module.rpartition(".")
+    text = text_of(resources.files(package) / f"{name}.py")  # type: ignore[arg-type]
     docstring = ast.parse(text).body[0]
     body = "".join(text.splitlines(keepends=True)[docstring.end_lineno :])
-    return f"# Part {name[1:]} begins\n{_inlined(body, done).strip()}\n# Part {name[1:]} ends\n"
+    title = name.removeprefix("_")
+    return f"# Part {title} begins\n{_inlined(body, done).strip()}\n# Part {title} ends\n"
