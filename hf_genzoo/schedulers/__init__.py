@@ -1,0 +1,1 @@
+"""Samplers that diffusers lacks, one self-contained file each: published beside the weights they are used with."""
