@@ -88,7 +88,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of a sample: (C, H, W), or (D,) for points."""
         config = self.score_net.config
-        if "dim" in config:
+        if config.get("dim") is not None:
             return (config["dim"],)
         return (config["in_channels"], config["sample_size"], config["sample_size"])
 
