@@ -21,26 +21,14 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
+# Written in the scheduler's file, which is published and so cannot import them from here.
+from hf_genzoo.schedulers.score_sde import sub_vp_marginal as sub_vp_marginal
+from hf_genzoo.schedulers.score_sde import ve_marginal as ve_marginal
+from hf_genzoo.schedulers.score_sde import vp_marginal as vp_marginal
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 QUANTITIES = (*PREDICTION_TYPES, "score", "flow")
 """What a network may predict, or a sampler need, at x_t: each is linear in x_0 and x_t (`convert`)."""
-
-
-def vp_marginal(t: Tensor, beta_min: float = 0.1, beta_max: float = 20.0) -> tuple[Tensor, Tensor]:
-    """a and s of the variance-preserving SDE at t in [0, 1] (Song et al. 2021, eq. 33)."""
-    log_a = -0.25 * t**2 * (beta_max - beta_min) - 0.5 * t * beta_min
-    return log_a.exp(), (-torch.expm1(2.0 * log_a)).sqrt()
-
-
-def sub_vp_marginal(t: Tensor, beta_min: float = 0.1, beta_max: float = 20.0) -> tuple[Tensor, Tensor]:
-    """a and s of the sub-VP SDE at t in [0, 1] (Song et al. 2021, eq. 29): a as in VP, s the square of its s."""
-    a, s = vp_marginal(t, beta_min, beta_max)
-    return a, s**2
-
-
-def ve_marginal(t: Tensor, sigma_min: float = 0.01, sigma_max: float = 50.0) -> tuple[Tensor, Tensor]:
-    """a = 1 and s of the variance-exploding SDE at t in [0, 1] (Song et al. 2021, eq. 31 without its -sigma_min^2)."""
-    return torch.ones_like(t), sigma_min * (sigma_max / sigma_min) ** t
 
 
 def flow_marginal(t: Tensor) -> tuple[Tensor, Tensor]:

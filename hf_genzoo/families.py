@@ -123,6 +123,16 @@ FAMILIES: dict[str, Family] = {
             pipeline="GANPipeline",
             parent="gan",
         ),
+        Family(
+            name="score_sde",
+            title="Score-based model in continuous time",
+            paper="Song et al.: Score-Based Generative Modeling through Stochastic Differential Equations",
+            year=2021,
+            url="https://arxiv.org/abs/2011.13456",
+            modality="image,points2d",
+            pipeline="ScoreSdePipeline",
+            stages=("score", "classifier"),
+        ),
     )
 }
 

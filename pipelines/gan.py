@@ -11,12 +11,8 @@ once.
 This file is published beside the weights, with the parts it imports put into it.
 """
 
-import math
 from collections.abc import Sequence
-from numbers import Integral
 
-import PIL.Image
-import PIL.ImageDraw
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.modeling_utils import ModelMixin
@@ -24,10 +20,10 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from hf_genzoo.pipelines._classes import Labels, class_indices
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, LatentPipeline
 from hf_genzoo.pipelines._pictures import check_choice
-
-Labels = int | str | Sequence[int | str] | Tensor | None
+from hf_genzoo.pipelines._points import scatter
 
 
 class GANPipeline(LatentPipeline, DiffusionPipeline):
@@ -152,31 +148,8 @@ class GANPipeline(LatentPipeline, DiffusionPipeline):
             return None, batch_size
         if self.num_classes is None:
             raise ValueError(f"class_labels {class_labels!r} for an unconditional generator; leave them out")
-        if isinstance(class_labels, (Integral, str)):
-            return torch.full(
-                (batch_size,), self._label_index(class_labels), device=self._execution_device
-            ), batch_size
-        if not isinstance(class_labels, (Sequence, Tensor)):
-            raise ValueError(f"class_labels {class_labels!r} is not a label, a sequence of labels or a tensor")
-        values = class_labels.flatten().tolist() if isinstance(class_labels, Tensor) else class_labels
-        given = torch.tensor([self._label_index(label) for label in values], device=self._execution_device)
-        if batch_size == 1 and len(given) > 1:
-            batch_size = len(given)
-        if len(given) not in (1, batch_size):
-            raise ValueError(f"got {len(given)} class_labels for {batch_size} samples; pass one for each, or one")
-        return given.expand(batch_size), batch_size
-
-    def _label_index(self, label: int | str) -> int:
-        names, count = self.config["id2label"] or {}, self.num_classes or 0
-        if isinstance(label, str):
-            for index, name in names.items():
-                if name == label:
-                    return int(index)
-            known = ", ".join(names.values()) or "none, use indices"
-            raise ValueError(f"unknown class label {label!r}; known names: {known}")
-        if not isinstance(label, Integral) or not 0 <= label < count:
-            raise ValueError(f"class label {label!r} is not one of 0 to {count - 1}")
-        return int(label)
+        labels = class_indices(class_labels, batch_size, self.num_classes, self.config["id2label"])
+        return labels.to(self._execution_device), len(labels)
 
     def _random_labels(
         self, num_classes: int, batch_size: int, generator: torch.Generator | list[torch.Generator] | None
@@ -192,14 +165,3 @@ class GANPipeline(LatentPipeline, DiffusionPipeline):
 
 class WGANPipeline(GANPipeline):
     """The name under which Wasserstein GANs are published; their generators are sampled like any other's."""
-
-
-def scatter(points: Tensor, size: int = 256) -> PIL.Image.Image:
-    """Points (B, 2) as a picture; the frame is the smallest square of whole numbers around 0 that holds them all."""
-    points = points.detach().cpu().float()
-    limit = max(1, math.ceil(points.abs().max().item()))
-    picture = PIL.Image.new("RGB", (size, size), "white")
-    draw = PIL.ImageDraw.Draw(picture)
-    for x, y in ((points * torch.tensor([1.0, -1.0]) / limit + 1.0) * 0.5 * (size - 1)).tolist():
-        draw.ellipse((x - 1.0, y - 1.0, x + 1.0, y + 1.0), fill=(31, 78, 140))
-    return picture

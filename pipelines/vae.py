@@ -22,6 +22,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
 from hf_genzoo.pipelines._pictures import as_list, check_choice, to_pixels
 
@@ -146,10 +147,8 @@ class VAEPipeline(EncodingPipeline, DiffusionPipeline):
         x = self._to_sample(images)
         cell = 0.0
         if dequantize and self.vae.config["likelihood"] != "bernoulli":
-            cell = -math.log(256.0) * x[0].numel()
-            rand_device = x.device if generator is None else generator.device
-            u = torch.rand(x.shape, generator=generator, device=rand_device).to(x)
-            x = 2.0 * (255.0 * (0.5 * x + 0.5) + u) / 256.0 - 1.0
+            cell = -math.log(LEVELS) * x[0].numel()
+            x = 2.0 * dequantized(0.5 * x + 0.5, generator) - 1.0
         bounds = [
             importance_weighted_bound(
                 self.vae.encode,

@@ -11,7 +11,8 @@ from hf_genzoo.losses import gradient_penalty
 from hf_genzoo.models.critic import ConvCritic, MLPCritic
 from hf_genzoo.models.generator import ConvGenerator, MLPGenerator
 from hf_genzoo.pipelines._latents import interpolate_latents
-from hf_genzoo.pipelines.gan import WGANPipeline, scatter
+from hf_genzoo.pipelines._points import scatter
+from hf_genzoo.pipelines.gan import WGANPipeline
 
 
 def seeded(seed: int) -> torch.Generator:

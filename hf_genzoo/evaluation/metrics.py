@@ -291,6 +291,14 @@ METRICS: dict[str, Quantity] = {
         None,
         "Mean under the true density; below that of real points, samples huddle at the modes.",
     ),
+    "bits_per_dimension": Quantity(
+        "Bits per dimension",
+        "bits",
+        "lower",
+        None,
+        "Negative log-likelihood of held-out 8-bit pictures under the model, over the number of pixels and channels;"
+        " no knowledge at all is 8.",
+    ),
     "beta_vae_score": Quantity(
         "beta-VAE score", "", "higher", 1.0, "Accuracy of telling from two codes which factor they share."
     ),

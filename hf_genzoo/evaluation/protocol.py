@@ -159,6 +159,7 @@ def scores_of(subject: Subject, source: Any, samples: Samples, yardstick: Yardst
         found.measurements.extend(task_scores.text(pictures, source, numbers, yardstick))
         found.measurements.extend(task_scores.reconstruction(source.pipeline, yardstick))
         found.measurements.extend(task_scores.disentanglement_scores(source.pipeline, yardstick))
+        found.measurements.extend(task_scores.likelihood(source.pipeline, yardstick, source.sampling.seed))
     return found
 
 

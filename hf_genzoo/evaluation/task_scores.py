@@ -111,6 +111,15 @@ def disentanglement_scores(pipeline: Any, yardstick: Yardstick) -> list[Measurem
     return [Measurement(name, value) for name, value in found.items()]
 
 
+def likelihood(pipeline: Any, yardstick: Yardstick, seed: int) -> list[Measurement]:
+    """How probable the first held-out pictures are, for pipelines with `bits_per_dimension`."""
+    if not callable(getattr(pipeline, "bits_per_dimension", None)):
+        return []
+    pictures = _tensor(yardstick.held_out.values[:BATCH])
+    bits = pipeline.bits_per_dimension(pictures, generator=torch.Generator().manual_seed(seed))
+    return [Measurement.of("bits_per_dimension", _mean(bits.cpu().double().numpy()))]
+
+
 def _tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).float() / 255
 

@@ -29,7 +29,7 @@ from hf_genzoo.evaluation.point_scores import point_metrics
 from hf_genzoo.evaluation.reference import Reference
 from hf_genzoo.evaluation.resize import resize, with_channels
 from hf_genzoo.images import image_grid
-from hf_genzoo.pipelines.gan import scatter
+from hf_genzoo.pipelines._points import scatter
 
 LARGEST_DEFAULT = 5000
 YARDSTICK_DRAWS = 5
