@@ -36,8 +36,8 @@ from hf_genzoo.training.script import run_script
 
 
 @dataclass
-class Args(TrainingArgs):
-    family: ClassVar[str] = "ddpm"
+class DiffusionArgs(TrainingArgs):
+    """What `ddpm` and its descendants share."""
 
     train_batch_size: int = flag(128, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(2e-4, "Peak learning rate.")
@@ -60,6 +60,17 @@ class Args(TrainingArgs):
         "linear", "How noise grows with t: linear (paper), quadratic (scaled_linear) or cosine (squaredcos_cap_v2)."
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = flag("epsilon", "What the network predicts.")
+
+    conditioning_dropout_prob: float = flag(0.1, "Share of labels hidden in training, so that guidance can be used.")
+    sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the sample grids.")
+    ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
+    guidance_scale: float = flag(2.0, "Classifier-free guidance of class-conditional grids; 1 is none.")
+
+
+@dataclass
+class Args(DiffusionArgs):
+    family: ClassVar[str] = "ddpm"
+
     timestep_sampling: Literal["uniform", "stratified", "lognormal"] = flag(
         "uniform",
         "How t is drawn: uniform (paper), one from each of B equal parts of the axis, or stratified with a log-normal "
@@ -68,11 +79,6 @@ class Args(TrainingArgs):
     noise_mean: float = flag(-1.2, "Mean of the log noise-to-signal ratio for --timestep_sampling lognormal.")
     noise_std: float = flag(1.2, "Its standard deviation.")
     snr_gamma: float | None = flag(None, "Clip the loss weight at this signal-to-noise ratio (5.0 is common).")
-
-    conditioning_dropout_prob: float = flag(0.1, "Share of labels hidden in training, so that guidance can be used.")
-    sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the sample grids.")
-    ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
-    guidance_scale: float = flag(2.0, "Classifier-free guidance of class-conditional grids; 1 is none.")
 
 
 TINY: dict[str, Any] = {
@@ -120,15 +126,20 @@ SMALL: dict[str, Any] = {
 PRESETS = {"tiny": TINY, "small": SMALL}
 
 
-def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
-    """The U-Net; with classes, one label more than there are classes stands for "none"."""
+def build(
+    args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False
+) -> dict[str, nn.Module]:
+    """The U-Net; with classes, one label more than there are classes stands for "none".
+
+    A learned variance takes as many channels as the picture, behind those of the prediction.
+    """
     levels = range(len(args.block_out_channels))
     down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
     up = tuple("AttnUpBlock2D" if level in args.attention_levels else "UpBlock2D" for level in reversed(levels))
     unet = UNet2DModel(
         sample_size=args.resolution,
         in_channels=args.num_channels,
-        out_channels=args.num_channels,
+        out_channels=args.num_channels * (2 if learned_variance else 1),
         block_out_channels=tuple(args.block_out_channels),
         layers_per_block=args.layers_per_block,
         down_block_types=down,
@@ -140,7 +151,7 @@ def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
     return {"unet": unet}
 
 
-def noise_schedule(args: Args) -> DDPMScheduler:
+def noise_schedule(args: DiffusionArgs) -> DDPMScheduler:
     """The noise levels; "trailing" sampling grids start from pure noise.
 
     DDPMScheduler's defaults are spelled out here, because a conversion to another scheduler forgets unspoken ones.
@@ -218,7 +229,7 @@ def export(
 SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 
-def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
+def sampling(pipeline: DiffusionPipeline, args: DiffusionArgs) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
     """An exported pipeline with --sampler in place of its scheduler, and the steps and guidance to call it with."""
     sampler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
     id2label = pipeline.config.get("id2label")  # without classes it is diffusers' own pipeline
@@ -227,13 +238,13 @@ def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusio
     return sampled, sampling_options(args, sampled.num_classes)
 
 
-def sampling_options(args: Args, num_classes: int | None) -> dict[str, Any]:
+def sampling_options(args: DiffusionArgs, num_classes: int | None) -> dict[str, Any]:
     """Steps and guidance of the sample grids; without classes there is nothing to guide towards."""
     guidance = {} if num_classes is None else {"guidance_scale": args.guidance_scale}
     return {"num_inference_steps": args.ddpm_num_inference_steps, **guidance}
 
 
-def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:
+def preview(pipeline: DenoisingDiffusionPipeline, args: DiffusionArgs) -> list[Image.Image]:
     """Samples from the same noise each time; one class after the other where there are classes."""
     sampled, options = sampling(pipeline, args)
     count, classes = args.num_validation_images, sampled.num_classes
