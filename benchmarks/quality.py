@@ -91,8 +91,8 @@ def sample_ours(folder: Path, count: int, seed: int, batch_size: int = 100) -> n
     import hf_genzoo
     from hf_genzoo.training_scripts.train_ddpm import Args, sampling
 
-    trained = json.loads((folder / "training.json").read_text())["args"]
-    pipeline, options = sampling(hf_genzoo.load(str(folder)), Args(**trained))
+    args = Args(**json.loads((folder / "training.json").read_text())["args"])
+    pipeline, options = sampling(hf_genzoo.load(str(folder)), args, args.sampler)
     generator, drawn = torch.Generator().manual_seed(seed), []
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)

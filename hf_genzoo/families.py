@@ -67,6 +67,16 @@ FAMILIES: dict[str, Family] = {
             own_pipeline=True,
         ),
         Family(
+            name="iddpm",
+            title="Improved denoising diffusion",
+            paper="Nichol & Dhariwal: Improved Denoising Diffusion Probabilistic Models",
+            year=2021,
+            url="https://arxiv.org/abs/2102.09672",
+            modality="image",
+            pipeline="DenoisingDiffusionPipeline",
+            parent="ddpm",
+        ),
+        Family(
             name="vae",
             title="Variational autoencoder",
             paper="Kingma & Welling: Auto-Encoding Variational Bayes",

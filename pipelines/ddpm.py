@@ -3,12 +3,15 @@
 Papers
 - Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models".
 - Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
+- Nichol & Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models": the learned variance.
 
 What differs from the papers and why
 - The sampler is the scheduler's business: any of diffusers' schedulers fits (DDPM, DDIM, DPM-Solver++, Heun, ...).
 - Guidance follows diffusers' convention, out = uncond + scale (cond - uncond): 1 is none, and the w of Ho & Salimans
   is scale - 1. It is applied to the network's output, whatever that predicts; at a given x_t noise, v and x_0 are
-  affine in one another, so the result is the same.
+  affine in one another, so the result is the same. A learned variance is left as it is under the label.
+- A network with a learned variance has twice as many channels out as in. DDPMScheduler with variance_type
+  "learned_range" uses them, on the grid "linspace" as in the paper; every other scheduler is given the first half.
 - A class-conditional UNet2DModel of K classes has K + 1 class embeddings; label K, "null", stands for no label.
 - Where no labels are given, each image's class is drawn at random: that too samples the whole of the data, and better
   than the null label, which is seldom trained.
@@ -24,18 +27,22 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from hf_genzoo.pipelines._likelihood import BoundedLikelihood
+
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 
-class DenoisingDiffusionPipeline(DiffusionPipeline):
+class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
     """Images from a UNet2DModel and a scheduler.
 
     Args:
-        unet: Denoiser; class-conditional if its config has `num_class_embeds` (number of classes plus one).
+        unet: Denoiser; class-conditional if its config has `num_class_embeds` (number of classes plus one), with a
+            learned variance if it has twice as many channels out as in.
         scheduler: Any scheduler of diffusers.
         id2label: Names of the classes, {0: "cat", ...}. A dictionary and not a list: diffusers takes every list in
             model_index.json for a component.
@@ -118,6 +125,7 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
         if labels is None and self.num_classes is not None:
             labels = self._random_labels(self.num_classes, batch_size, generator)
+        self._check_variance()
         return labels, batch_size
 
     def _denoised(
@@ -146,15 +154,34 @@ class DenoisingDiffusionPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[arg-type]
 
     def _predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None, guidance_scale: float) -> Tensor:
-        """The network's output, guided (Ho & Salimans 2022, eq. 6, with scale = 1 + w)."""
+        """The network's output, guided (Ho & Salimans 2022, eq. 6, with scale = 1 + w), as the scheduler takes it."""
+        channels = self.unet.config["in_channels"]
         if labels is None:
-            return self.unet(x_t, t).sample
-        if guidance_scale == 1.0:
-            return self.unet(x_t, t, class_labels=labels).sample
-        null = torch.full_like(labels, self.num_classes)  # type: ignore[arg-type]
-        both = self.unet(torch.cat([x_t, x_t]), t, class_labels=torch.cat([null, labels])).sample
-        uncond, cond = both.chunk(2)
-        return uncond + guidance_scale * (cond - uncond)
+            output = self.unet(x_t, t).sample
+        elif guidance_scale == 1.0:
+            output = self.unet(x_t, t, class_labels=labels).sample
+        else:
+            null = torch.full_like(labels, self.num_classes)  # type: ignore[arg-type]
+            both = self.unet(torch.cat([x_t, x_t]), t, class_labels=torch.cat([null, labels])).sample
+            uncond, cond = both.chunk(2)
+            guided = uncond + guidance_scale * (cond - uncond)
+            output = torch.cat([guided[:, :channels], cond[:, channels:]], dim=1)
+        return output if self._uses_learned_variance else output[:, :channels]
+
+    @property
+    def _uses_learned_variance(self) -> bool:
+        return isinstance(self.scheduler, DDPMScheduler) and self.scheduler.config["variance_type"] == "learned_range"
+
+    def _check_variance(self) -> None:
+        """Refuse a scheduler that wants a variance from a network that has none."""
+        if not self._uses_learned_variance:
+            return
+        inside, outside = self.unet.config["in_channels"], self.unet.config["out_channels"]
+        if outside != 2 * inside:
+            raise ValueError(
+                f"variance_type 'learned_range' needs a network of {2 * inside} output channels, not {outside}; "
+                "set the scheduler's variance_type to 'fixed_small' or 'fixed_large'"
+            )
 
     def _labels(
         self, class_labels: int | str | Sequence[int | str] | Tensor | None, batch_size: int

@@ -79,7 +79,7 @@ def test_ddpm_small_draws_the_digits_it_is_asked_for(tmp_path: Path) -> None:
     """`make demo`'s preset, judged by a classifier of the same digits. The full comparison is a benchmark."""
     args = train_ddpm.Args(**{**train_ddpm.SMALL, "output_dir": str(tmp_path / "ddpm")})
     started = time.monotonic()
-    pipeline, options = train_ddpm.sampling(load(train_ddpm.main(args)), args)
+    pipeline, options = train_ddpm.sampling(load(train_ddpm.main(args)), args, args.sampler)
     minutes = (time.monotonic() - started) / 60
     asked = [i % 10 for i in range(500)]
     generator = torch.Generator().manual_seed(0)

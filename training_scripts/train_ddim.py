@@ -23,13 +23,13 @@ from hf_genzoo.pipelines.ddim import ImplicitDiffusionPipeline, implicit_schedul
 from hf_genzoo.training.args import flag
 from hf_genzoo.training.script import run_script
 from hf_genzoo.training_scripts import train_ddpm
-from hf_genzoo.training_scripts.train_ddpm import DiffusionArgs, build, samples, sampling_options, train
+from hf_genzoo.training_scripts.train_ddpm import SimpleArgs, build, samples, sampling_options, train
 
 __all__ = ["PRESETS", "SMALL", "TINY", "Args", "build", "main"]
 
 
 @dataclass
-class Args(DiffusionArgs):
+class Args(SimpleArgs):
     family: ClassVar[str] = "ddim"
 
     timestep_spacing: Literal["trailing", "uniform", "quadratic"] = flag(

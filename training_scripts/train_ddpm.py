@@ -38,7 +38,7 @@ from hf_genzoo.training.script import run_script
 
 @dataclass
 class DiffusionArgs(TrainingArgs):
-    """What families share that train this network in this way and differ in the sampler."""
+    """What `ddpm` and its descendants share."""
 
     train_batch_size: int = flag(128, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(2e-4, "Peak learning rate.")
@@ -61,6 +61,16 @@ class DiffusionArgs(TrainingArgs):
         "linear", "How noise grows with t: linear (paper), quadratic (scaled_linear) or cosine (squaredcos_cap_v2)."
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = flag("epsilon", "What the network predicts.")
+
+    conditioning_dropout_prob: float = flag(0.1, "Share of labels hidden in training, so that guidance can be used.")
+    ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
+    guidance_scale: float = flag(2.0, "Classifier-free guidance of class-conditional grids; 1 is none.")
+
+
+@dataclass
+class SimpleArgs(DiffusionArgs):
+    """What families share that minimise L_simple and differ in the sampler."""
+
     timestep_sampling: Literal["uniform", "stratified", "lognormal"] = flag(
         "uniform",
         "How t is drawn: uniform (paper), one from each of B equal parts of the axis, or stratified with a log-normal "
@@ -70,13 +80,8 @@ class DiffusionArgs(TrainingArgs):
     noise_std: float = flag(1.2, "Its standard deviation.")
     snr_gamma: float | None = flag(None, "Clip the loss weight at this signal-to-noise ratio (5.0 is common).")
 
-    conditioning_dropout_prob: float = flag(0.1, "Share of labels hidden in training, so that guidance can be used.")
-    ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
-    guidance_scale: float = flag(2.0, "Classifier-free guidance of class-conditional grids; 1 is none.")
-
-
 @dataclass
-class Args(DiffusionArgs):
+class Args(SimpleArgs):
     family: ClassVar[str] = "ddpm"
 
     sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the sample grids.")
@@ -127,15 +132,20 @@ SMALL: dict[str, Any] = {
 PRESETS = {"tiny": TINY, "small": SMALL}
 
 
-def build(args: DiffusionArgs, num_classes: int | None = None) -> dict[str, nn.Module]:
-    """The U-Net; with classes, one label more than there are classes stands for "none"."""
+def build(
+    args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False
+) -> dict[str, nn.Module]:
+    """The U-Net; with classes, one label more than there are classes stands for "none".
+
+    A learned variance takes as many channels as the picture, behind those of the prediction.
+    """
     levels = range(len(args.block_out_channels))
     down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
     up = tuple("AttnUpBlock2D" if level in args.attention_levels else "UpBlock2D" for level in reversed(levels))
     unet = UNet2DModel(
         sample_size=args.resolution,
         in_channels=args.num_channels,
-        out_channels=args.num_channels,
+        out_channels=args.num_channels * (2 if learned_variance else 1),
         block_out_channels=tuple(args.block_out_channels),
         layers_per_block=args.layers_per_block,
         down_block_types=down,
@@ -163,7 +173,7 @@ def noise_schedule(args: DiffusionArgs) -> DDPMScheduler:
     )
 
 
-def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: DiffusionArgs) -> torch.Tensor:
+def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: SimpleArgs) -> torch.Tensor:
     """Noise levels (B,) int64 of one micro-batch, by --timestep_sampling."""
     device = alphas_cumprod.device
     if args.timestep_sampling == "uniform":
@@ -183,11 +193,12 @@ def hide_labels(labels: torch.Tensor | None, null_label: int | None, probability
 
 
 def main(args: Args) -> Path:
-    return train(args, export, partial(preview, args=args), {"scheduler": SAMPLERS[args.sampler].__name__})
+    drawn = partial(preview, args=args, sampler=args.sampler)
+    return train(args, export, drawn, sampling={"scheduler": SAMPLERS[args.sampler].__name__})
 
 
 def train(
-    args: DiffusionArgs,
+    args: SimpleArgs,
     export: Callable[..., DenoisingDiffusionPipeline],
     preview: Callable[[Any], list[Image.Image]],
     sampling: dict[str, Any],
@@ -242,11 +253,13 @@ def export(
 SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 
-def sampling(pipeline: DiffusionPipeline, args: Args) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
-    """An exported pipeline with --sampler in place of its scheduler, and the steps and guidance to call it with."""
-    sampler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
+def sampling(
+    pipeline: DiffusionPipeline, args: DiffusionArgs, sampler: str
+) -> tuple[DenoisingDiffusionPipeline, dict[str, Any]]:
+    """An exported pipeline with another of `SAMPLERS`, and the steps and guidance to call it with."""
+    scheduler = SAMPLERS[sampler].from_config(pipeline.scheduler.config)
     id2label = pipeline.config.get("id2label")  # without classes it is diffusers' own pipeline
-    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=sampler, id2label=id2label)
+    sampled = DenoisingDiffusionPipeline(unet=pipeline.unet, scheduler=scheduler, id2label=id2label)
     sampled.set_progress_bar_config(disable=True)
     return sampled, sampling_options(args, sampled.num_classes)
 
@@ -257,9 +270,9 @@ def sampling_options(args: DiffusionArgs, num_classes: int | None) -> dict[str, 
     return {"num_inference_steps": args.ddpm_num_inference_steps, **guidance}
 
 
-def preview(pipeline: DenoisingDiffusionPipeline, args: Args) -> list[Image.Image]:
+def preview(pipeline: DenoisingDiffusionPipeline, args: DiffusionArgs, sampler: str) -> list[Image.Image]:
     """Samples from the same noise each time; one class after the other where there are classes."""
-    sampled, options = sampling(pipeline, args)
+    sampled, options = sampling(pipeline, args, sampler)
     return samples(sampled, args, **options)
 
 

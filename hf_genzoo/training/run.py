@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -50,6 +50,18 @@ from hf_genzoo.training.signals import StopRequest
 Nets = Mapping[str, nn.Module]
 
 
+class Stateful(Protocol):
+    """What a script remembers from step to step, beside networks, optimisers and data."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to it."""
+        ...
+
+
 class Run:
     """One training run: devices and processes, precision, EMA, logs, checkpoints, previews, export.
 
@@ -65,6 +77,7 @@ class Run:
             `max_train_steps` times this.
         sampling: How `preview` draws, for the record: scheduler, num_inference_steps, guidance_scale where they apply.
             The model is measured with the same settings.
+        states: What the loop remembers besides, by name; each process keeps its own in checkpoints.
 
     Raises:
         ValueError: on unknown names, a parameter owned twice or by no network, or a resume that does not fit.
@@ -82,6 +95,7 @@ class Run:
         ema: Sequence[str] = (),
         updates_per_step: Mapping[str, int] | None = None,
         sampling: Mapping[str, Any] | None = None,
+        states: Mapping[str, Stateful] | None = None,
     ) -> None:
         _check_names(nets, optimizers, ema, updates_per_step or {})
         self.args = args
@@ -93,6 +107,7 @@ class Run:
         self._export = export
         self._preview = preview
         self._sampling = dict(sampling or {})
+        self._states = dict(states or {})
         self._accelerator: Accelerator = make_accelerator(args)
         self._prepare_output_dir()
         self.max_train_steps = args.max_train_steps or self._steps_of_epochs(data)
@@ -427,6 +442,7 @@ class Run:
             "log": self._log.state_dict(),
             "averages": self._averages.state_dict(),
             "schedules": {name: rates.state_dict() for name, rates in self._schedules.items()},
+            "states": {name: kept.state_dict() for name, kept in self._states.items()},
         }
 
     def _facts(self) -> dict[str, Any]:
@@ -465,6 +481,8 @@ class Run:
         self._averages.load_state_dict(state["averages"])
         for name, rates in self._schedules.items():
             rates.load_state_dict(state["schedules"][name])
+        for name, kept in self._states.items():
+            kept.load_state_dict(state["states"][name])
         if self.is_main:
             self._log.rewind(self.step)
             print(f"Resumed {folder} at step {self.step} of {self.max_train_steps}.")
