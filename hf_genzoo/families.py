@@ -17,6 +17,7 @@ class Family:
         pipeline: Class in `hf_genzoo.pipelines.<name>`.
         parent: Family whose networks and pipeline it shares, if it has none of its own.
         stages: Names of its training stages, in order; empty for a single training.
+        takes: What its call must be given to draw a sample: "image", or None where noise is enough.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Family:
     pipeline: str
     parent: str | None = None
     stages: tuple[str, ...] = ()
+    takes: str | None = None
 
     @property
     def script(self) -> str:
@@ -108,6 +110,16 @@ FAMILIES: dict[str, Family] = {
             modality="image,points2d",
             pipeline="GANPipeline",
             parent="gan",
+        ),
+        Family(
+            name="sr3",
+            title="Super-resolution by iterative refinement",
+            paper="Saharia et al.: Image Super-Resolution via Iterative Refinement",
+            year=2021,
+            url="https://arxiv.org/abs/2104.07636",
+            modality="image",
+            pipeline="SR3Pipeline",
+            takes="image",
         ),
     )
 }
