@@ -170,7 +170,7 @@ def uniform_timesteps(u: Tensor, num_train_timesteps: int) -> Tensor:
 
 
 def piecewise_uniform_gamma(u: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Signal power gamma = a^2 of each sample: t uniform, gamma ~ U(abar_{t-1}, abar_t) (Saharia et al. 2021, sec. 2.4).
+    """gamma = a^2 of each sample: t uniform, gamma ~ U(abar_t, abar_{t-1}) (Saharia et al. 2021, section 2.4).
 
     A network that is told sqrt(gamma), and not t, can then be sampled by any schedule.
 

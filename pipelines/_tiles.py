@@ -1,8 +1,8 @@
 """A function of pictures, applied tile by tile without seams. A part of pipelines' files (see `hf_genzoo.hub.inline`).
 
-Bar-Tal et al. 2023, "MultiDiffusion": where tiles overlap, what they predict is averaged at every step of the sampling,
-so that all tiles belong to one picture. Weights that fall off towards a tile's edges, instead of equal ones, leave no
-step where a tile ends.
+Bar-Tal et al. 2023, "MultiDiffusion": where tiles overlap, what they predict is averaged at every step of the
+sampling, so that all tiles belong to one picture. Weights that fall off towards a tile's edges, instead of equal ones,
+leave no step where a tile ends.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TILES_AT_ONCE = 16  # pictures of one evaluation: bounds the memory, whatever the size of the picture
+PIXELS_AT_ONCE = 2**19  # of one evaluation: bounds the memory, whatever the size of the picture
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -39,7 +39,7 @@ def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
     high, wide = min(tile, height), min(tile, width)
     starts = [(y, z) for y in tile_starts(height, tile, overlap) for z in tile_starts(width, tile, overlap)]
     tiles = torch.cat([x[..., y : y + high, z : z + wide] for y, z in starts])
-    outs = torch.cat([function(part) for part in tiles.split(TILES_AT_ONCE)])
+    outs = torch.cat([function(part) for part in tiles.split(max(1, PIXELS_AT_ONCE // (high * wide)))])
     if len(starts) == 1:
         return outs
     weight = ramps(high, overlap, outs)[:, None] * ramps(wide, overlap, outs)

@@ -5,7 +5,7 @@ Paper: Saharia et al. 2021, "Image Super-Resolution via Iterative Refinement".
 What differs from the paper and why
 - The sampler is the scheduler's business. The network is told sqrt(gamma), the level of the signal at a step, and not
   the number of the step; so any scheduler of diffusers that is variance-preserving fits, with any number of steps or
-  any schedule of its own (`DDPMScheduler(trained_betas=[...])`), whatever the training's was.
+  any schedule of its own (`DDPMScheduler(len(betas), trained_betas=betas)`), whatever the training's was.
 - The variance of a step is that of DDPMScheduler, by default the posterior's of Ho et al. (2020), not 1 - alpha_t as
   in the paper: with few steps that would leave its noise in the finished picture.
 - Pictures larger than those of the training are worked tile by tile. At every step the tiles' predictions are blended
@@ -125,7 +125,7 @@ class SR3Pipeline(DiffusionPipeline):
         tiles = self._tiles(tile_size, tile_overlap)
         channels = self.unet.config["out_channels"]
         given = [one for many in as_list(image) for one in to_pixels(many, channels, None).split(1)]
-        enlarged = [self._enlarged(picture) for picture in given for _ in range(num_samples)]
+        enlarged = [low for picture in given for low in [self._enlarged(picture)] * num_samples]
         if isinstance(generator, list) and len(generator) != len(enlarged):
             raise ValueError(f"got {len(generator)} generators for {len(enlarged)} images; pass one for each, or one")
         self._check_latents(latents, [tuple(low.shape[1:]) for low in enlarged])

@@ -1,9 +1,9 @@
 """Train super-resolution by iterative refinement (SR3; Saharia et al. 2021, https://arxiv.org/abs/2104.07636).
 
-A large picture is mixed with Gaussian noise, and a U-Net that also sees the same picture made small (and enlarged again
-by bicubic interpolation) learns to tell noise from picture. Sampling starts from pure noise and paints, step by step, a
-large picture that fits the small one; another seed paints another one. --objective regression trains the same network
-to give the large picture at once, as the paper's baseline: it learns the mean of all that fit, which is soft.
+A large picture is mixed with Gaussian noise, and a U-Net that also sees the same picture made small (and enlarged
+again by bicubic interpolation) learns to tell noise from picture. Sampling starts from pure noise and paints, step by
+step, a large picture that fits the small one; another seed paints another one. --objective regression trains the same
+network to give the large picture at once, as the paper's baseline: it learns the mean of all that fit, which is soft.
 
 As in the paper the network is told the level of the signal, sqrt(gamma), and not the number of the step, and gamma is
 drawn for each picture from a law that is uniform between neighbouring levels. Differs from the paper: the network is a
@@ -76,10 +76,10 @@ class Args(TrainingArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         side, multiple = self.crop_size or self.resolution, 2 ** (len(self.block_out_channels) - 1)
-        for flag_name, value in (("crop_size", side), ("resolution", self.resolution)):
-            if value % self.scale or not 0 < value <= self.resolution:
+        for name, value in (("resolution", self.resolution), ("crop_size", self.crop_size)):
+            if value is not None and (value % self.scale or not 0 < value <= self.resolution):
                 raise ValueError(
-                    f"--{flag_name} is {value}: --scale {self.scale} must divide it, and it must be at least 1 and at "
+                    f"--{name} is {value}: --scale {self.scale} must divide it, and it must be at least 1 and at "
                     f"most --resolution {self.resolution}"
                 )
         if side % multiple:

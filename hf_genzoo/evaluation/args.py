@@ -48,7 +48,8 @@ class EvaluateArgs(MeasureArgs):
     seed: int = flag(0, "Seed of the samples: the same seed gives the same numbers.")
     revision: str | None = flag(None, "Branch, tag or commit of a model on the Hub.")
     baseline: str | None = flag(
-        None, "Another model to measure beside it, as a row of the table: for super-resolution, the regression network."
+        None,
+        "Another model to measure beside it, as a row of the table: for super-resolution, the regression network.",
     )
     output_dir: str | None = flag(None, "Where results.json goes: by default into the model's folder, with its card.")
 

@@ -228,8 +228,8 @@ METRICS: dict[str, Quantity] = {
         "dB",
         "higher",
         None,
-        "Peak signal-to-noise ratio of held-out pictures that were made small and enlarged by the model. One answer drawn"
-        " from all that fit loses up to 3 dB against their mean, which is soft.",
+        "Peak signal-to-noise ratio of held-out pictures that were made small and enlarged by the model. One answer"
+        " drawn from all that fit loses up to 3 dB against their mean, which is soft.",
     ),
     "super_resolution_ssim": Quantity(
         "Super-resolution SSIM",
@@ -259,8 +259,8 @@ METRICS: dict[str, Quantity] = {
         "dB",
         "ideal",
         10 * math.log10(2 / (1 + 1 / 8)),
-        "That PSNR less the mean one of the eight answers. Draws from the true law of all that fits gain 2.5 dB, a model"
-        " that always gives the same answer nothing.",
+        "That PSNR less the mean one of the eight answers. Draws from the true law of all that fits gain 2.5 dB, a"
+        " model that always gives the same answer nothing.",
     ),
     "text_count": Quantity(
         "Right number of objects", "", "higher", 1.0, "Share of pictures with as many objects as the caption has."

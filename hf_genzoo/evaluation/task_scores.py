@@ -18,10 +18,9 @@ from hf_genzoo.evaluation.distances import Array
 from hf_genzoo.evaluation.intervals import Estimate
 from hf_genzoo.evaluation.measurement import Measurement
 from hf_genzoo.evaluation.pictures import low_resolution_consistency, mean_squared_error, psnr, psnr_of_mean, ssim
-from hf_genzoo.evaluation.scores import Scores
 from hf_genzoo.evaluation.small_pictures import SmallPictures
 from hf_genzoo.evaluation.sources import PipelineSource
-from hf_genzoo.evaluation.yardstick import Yardstick
+from hf_genzoo.evaluation.yardstick import Scores, Yardstick
 
 BATCH = 100
 BICUBIC = "bicubic interpolation"
