@@ -75,6 +75,7 @@ def sample(
     num_inference_steps: int | None = None,
     class_labels: Sequence[int | str] | None = None,
     guidance_scale: float | None = None,
+    image: Sequence[str | Path] | None = None,
     batch_size: int = 64,
 ) -> Path:
     """Draw pictures from a trained pipeline.
@@ -89,6 +90,8 @@ def sample(
         class_labels: Classes by index or name, one picture after the other and then from the front again; for
             pipelines that have classes.
         guidance_scale: How closely to follow the labels, for pipelines that can be guided.
+        image: Files of pictures to work on, one after the other and then from the front again; for pipelines that take
+            pictures.
         batch_size: Pictures drawn at once.
 
     Returns:
@@ -100,6 +103,7 @@ def sample(
     import inspect
 
     import torch
+    from PIL import Image
     from tqdm.auto import tqdm
 
     from hf_genzoo.hub import load
@@ -109,15 +113,19 @@ def sample(
         raise ValueError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
     pipeline = load(repo_or_folder)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {
+    asked: dict[str, Any] = {
         "num_inference_steps": num_inference_steps,
         "class_labels": class_labels or None,
         "guidance_scale": guidance_scale,
+        "image": image or None,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     takes = inspect.signature(type(pipeline).__call__).parameters
     if unknown := [name for name in asked if name not in takes]:
         raise ValueError(f"{type(pipeline).__name__} has no {' and no '.join(unknown)}: leave that out")
+    if "image" in takes and "image" not in asked:
+        raise ValueError(f"{type(pipeline).__name__} works on pictures: name the files with image (--image)")
+    given = [Image.open(path) for path in image or ()]
     images = []
     with tqdm(total=num_images, desc="sampling", unit="img") as bar:
         for start in range(0, num_images, batch_size):
@@ -125,9 +133,11 @@ def sample(
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
             if class_labels:
                 asked["class_labels"] = [class_labels[(start + i) % len(class_labels)] for i in range(count)]
-            images += pipeline(  # pyright: ignore[reportCallIssue]
-                batch_size=count, generator=generators, **asked
-            ).images
+            if given:
+                asked["image"] = [given[(start + i) % len(given)] for i in range(count)]
+            if "batch_size" in takes:
+                asked["batch_size"] = count
+            images += pipeline(generator=generators, **asked).images  # pyright: ignore[reportCallIssue]
             bar.update(count)
     output = Path(output)
     if output.suffix:

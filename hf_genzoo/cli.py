@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--class_labels", nargs="+", type=_label, help="classes by number or name, taken in turn, where there are any"
     )
     command.add_argument("--guidance_scale", type=float, help="how closely to follow the labels; 1 is the plain model")
+    command.add_argument("--image", nargs="+", help="pictures to work on, taken in turn, for models that take any")
     command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
     command.set_defaults(run=_sample)
 
@@ -135,6 +136,7 @@ def _sample(args: argparse.Namespace) -> int:
         num_inference_steps=args.num_inference_steps,
         class_labels=args.class_labels,
         guidance_scale=args.guidance_scale,
+        image=args.image,
         batch_size=args.batch_size,
     )
     print(path)

@@ -69,6 +69,25 @@ def reduced(x: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(x, factor)
 
 
+def low_resolution(pixels: Tensor, factor: int) -> Tensor:
+    """What super-resolution is given of a picture: bicubic with antialiasing, in 8 bits as a file holds it.
+
+    Args:
+        pixels: (B, C, H, W) in [0, 1].
+        factor: How many times smaller.
+
+    Returns:
+        (B, C, H / factor, W / factor) in [0, 1], whole multiples of 1 / 255.
+
+    Raises:
+        ValueError: If the factor does not divide the sides.
+    """
+    height, width = pixels.shape[2:]
+    if height % factor or width % factor:
+        raise ValueError(f"pictures of {height}x{width} have no sides that {factor} divides")
+    return (255.0 * resized(pixels, (height // factor, width // factor))).round() / 255.0
+
+
 def enlarged(x: Tensor, factor: int) -> Tensor:
     """Bicubic, as the pipeline enlarges the small pictures it is given: (B, C, factor H, factor W) in [-1, 1]."""
     height, width = x.shape[2:]

@@ -11,6 +11,7 @@ Papers
 - Salimans & Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models": v prediction.
 - Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
 - Kingma et al. 2021, "Variational Diffusion Models": low-discrepancy sampling of the time.
+- Saharia et al. 2021, "Image Super-Resolution via Iterative Refinement": continuous noise levels.
 - Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models": log-normal noise levels.
 
 What differs from the papers and why: Karras et al. draw a continuous noise level; here the same law is put on the
@@ -154,6 +155,24 @@ def low_discrepancy_uniform(
 def uniform_timesteps(u: Tensor, num_train_timesteps: int) -> Tensor:
     """Uniform timesteps (B,) int64 from uniform numbers u (B,) in [0, 1)."""
     return (u * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
+
+
+def piecewise_uniform_gamma(u: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """gamma = a^2 of each sample: t uniform, gamma ~ U(abar_t, abar_{t-1}) (Saharia et al. 2021, section 2.4).
+
+    A network that is told sqrt(gamma), and not t, can then be sampled by any schedule.
+
+    Args:
+        u: (B,) uniform numbers in [0, 1): the whole part of u T is t - 1, the rest the place between the two levels.
+        alphas_cumprod: (T,) abar_1 to abar_T of the scheduler; abar_0 is 1.
+
+    Returns:
+        (B,) float64 in [abar_T, 1].
+    """
+    levels = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod]).double().to(u.device)
+    place = u.double() * len(alphas_cumprod)
+    before = place.long().clamp(max=len(alphas_cumprod) - 1)
+    return torch.lerp(levels[before], levels[before + 1], place - before)
 
 
 def lognormal_timesteps(u: Tensor, alphas_cumprod: Tensor, mean: float, std: float) -> Tensor:

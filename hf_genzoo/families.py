@@ -18,6 +18,7 @@ class Family:
         parent: Family whose networks and pipeline it shares, if it has none of its own.
         own_pipeline: It shares the parent's networks, but has a pipeline of its own.
         stages: Names of its training stages, in order; empty for a single training.
+        takes: What its call must be given to draw a sample: "image", or None where noise is enough.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Family:
     parent: str | None = None
     own_pipeline: bool = False
     stages: tuple[str, ...] = ()
+    takes: str | None = None
 
     @property
     def script(self) -> str:
@@ -142,6 +144,16 @@ FAMILIES: dict[str, Family] = {
             modality="image,points2d",
             pipeline="ScoreSdePipeline",
             stages=("score", "classifier"),
+        ),
+        Family(
+            name="sr3",
+            title="Super-resolution by iterative refinement",
+            paper="Saharia et al.: Image Super-Resolution via Iterative Refinement",
+            year=2021,
+            url="https://arxiv.org/abs/2104.07636",
+            modality="image",
+            pipeline="SR3Pipeline",
+            takes="image",
         ),
     )
 }

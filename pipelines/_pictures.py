@@ -5,6 +5,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 import torch.nn.functional as F
+from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
 
@@ -77,6 +78,21 @@ def as_list(images: PIL.Image.Image | np.ndarray | Tensor | list | tuple) -> lis
     if len(many) == 0:
         raise ValueError("got no images; pass at least one")
     return many
+
+
+def in_their_sizes(images: list[Tensor], output_type: str) -> list[PIL.Image.Image] | np.ndarray | Tensor:
+    """Images (1, C, H, W) in [0, 1], of one size or of several, as an `output_type` of diffusers.
+
+    Raises:
+        ValueError: If "np" or "pt" is asked for and sizes differ.
+    """
+    sizes = {tuple(image.shape[2:]) for image in images}
+    if output_type != "pil" and len(sizes) > 1:
+        raise ValueError(f"answers have the sizes {sorted(sizes)}: no one array holds them; take output_type 'pil'")
+    processor = VaeImageProcessor(do_normalize=False)
+    batches = [torch.cat(images)] if len(sizes) == 1 else images
+    answers: list = [processor.postprocess(batch, output_type, [False] * len(batch)) for batch in batches]
+    return answers[0] if len(sizes) == 1 else [answer[0] for answer in answers]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

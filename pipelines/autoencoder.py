@@ -24,7 +24,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._pictures import as_list, check_choice, resized, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, in_their_sizes, resized, to_pixels
 
 TASKS = ("reconstruct", "denoise", "super_resolution", "completion", "colorization")
 
@@ -158,15 +158,9 @@ class AutoencoderPipeline(EncodingPipeline, DiffusionPipeline):
         if mask_image is not None:
             masks = self._masks(mask_image, [tuple(pixels.shape[2:]) for pixels in given])
         answers = [self._restore_one(pixels, mask) for pixels, mask in zip(given, masks, strict=True)]
-        sizes = {tuple(answer.shape[2:]) for answer in answers}
-        if output_type != "pil" and len(sizes) > 1:
-            raise ValueError(
-                f"answers have the sizes {sorted(sizes)}: no one array holds them; take output_type 'pil'"
-            )
-        if len(sizes) > 1:
-            pictures = [self._answer(answer, "pil", False)[0][0] for answer in answers]
-            return ImagePipelineOutput(images=pictures) if return_dict else (pictures,)
-        return self._answer(torch.cat(answers), output_type, return_dict)
+        images = in_their_sizes(answers, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[arg-type]
 
     def _masks(self, mask_image: PipelineImageInput, sizes: list[tuple[int, ...]]) -> list[Tensor]:
         batches = [to_pixels(mask, 1, None).round() for mask in as_list(mask_image)]

@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline
 from transformers import HfArgumentParser
 
 from hf_genzoo.families import FAMILIES, Family
+from hf_genzoo.hub.probe import pictures
 from hf_genzoo.training.args import TrainingArgs, parse_args
 from hf_genzoo.training.run import Run
 
@@ -227,7 +228,8 @@ def draw(pipeline: DiffusionPipeline, seed: int | list[int] = 0, **changes: Any)
     generator: Any = (
         [torch.Generator().manual_seed(s) for s in seeds] if seeds else torch.Generator().manual_seed(seed)
     )
-    offers = {"batch_size": len(seeds) if seeds else 2, "generator": generator, "num_inference_steps": 3}
+    count = len(seeds) if seeds else 2
+    offers = {"batch_size": count, "generator": generator, "num_inference_steps": 3, "image": pictures(1) * count}
     takes = inspect.signature(type(pipeline).__call__).parameters
     settings = {name: value for name, value in offers.items() if name in takes}
     return pipeline(**{**settings, "output_type": "np", **changes})
@@ -262,8 +264,10 @@ def check_sampling(pipeline: DiffusionPipeline) -> None:
 
 def check_bad_arguments(pipeline: DiffusionPipeline) -> None:
     """Arguments that cannot be are refused by name and value."""
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    number = "batch_size" if "batch_size" in takes else "num_samples"
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"batch_size": 0}, r"batch_size.*0"),
+        ({number: 0}, rf"{number}.*0"),
         ({"output_type": "jpeg"}, r"jpeg.*pil"),
         ({"generator": [torch.Generator()] * 3}, r"3 generators"),
     ]

@@ -10,6 +10,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from hf_genzoo.pipelines.ddpm import DenoisingDiffusionPipeline
+from hf_genzoo.pipelines.sr3 import SR3Pipeline
 
 CLASSES = ("circle", "square", "star")
 
@@ -29,6 +30,22 @@ def tiny_ddpm(classes: tuple[str, ...] = CLASSES) -> DenoisingDiffusionPipeline:
         num_class_embeds=len(classes) + 1 if classes else None,
     )
     return DenoisingDiffusionPipeline(unet, DDPMScheduler(), id2label=dict(enumerate(classes)) or None)
+
+
+def tiny_sr3(scale: int = 4) -> SR3Pipeline:
+    """Colour pictures, `scale` times larger, in tiles of 16 x 16."""
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=6,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+    )
+    return SR3Pipeline(unet, DDPMScheduler(timestep_spacing="trailing"), scale=scale)
 
 
 def tiny_stable_diffusion(image: bool = False) -> StableDiffusionPipeline | StableDiffusionImg2ImgPipeline:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from demo_models import CLASSES, tiny_ddpm, tiny_stable_diffusion
+from demo_models import CLASSES, tiny_ddpm, tiny_sr3, tiny_stable_diffusion
 from hub_server import TOKEN, HubServer
 from hub_toys import tiny_points
 from PIL import Image
@@ -169,6 +169,7 @@ def test_controls_follow_the_signature() -> None:
             "image to image",
             {"image", "prompt", "negative_prompt", "steps", "sampler", "guidance", "strength", "seed"},
         ),
+        "super-resolution": (tiny_sr3(), "image to image", {"image", "steps", "sampler", "seed"}),
     }
     for pipeline, kind, fields in expected.values():
         task = task_of(pipeline)
@@ -377,6 +378,14 @@ def test_image_to_image_and_text_to_image(tmp_path: Path) -> None:
     for bad, told in ((handle_file(note), "cannot be read"), (None, "upload a picture")):
         with pytest.raises(AppError, match=told):
             client.predict(image=bad, prompt="a star", steps=4, api_name="/change")
+    built.close()
+
+    examples = Examples(np.zeros((2, 16, 16, 3), np.uint8))
+    built = build_app(tiny_sr3(), title="Larger", examples=examples)
+    client = client_of(start(built), tmp_path)
+    result = client.predict(image=handle_file(picture), steps=2, api_name="/change")
+    before, after = (Image.open(path) for path in result[2])
+    assert before.size == after.size == (64, 44)  # 70 x 50 pixels shrunk to 16 x 11, four times larger
     built.close()
 
     built = build_app(tiny_stable_diffusion(), title="Text")

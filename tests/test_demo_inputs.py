@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_models import tiny_stable_diffusion
+from demo_models import tiny_sr3, tiny_stable_diffusion
 from PIL import Image
 
 pytest.importorskip("gradio", reason="needs gradio for the demos")
@@ -13,6 +13,7 @@ pytest.importorskip("gradio", reason="needs gradio for the demos")
 import gradio as gr
 
 from hf_genzoo.demo.form import Form
+from hf_genzoo.demo.image_tab import made_small
 from hf_genzoo.demo.runs import Result, stream
 from hf_genzoo.demo.tasks import task_of
 
@@ -72,6 +73,25 @@ def test_pictures_of_any_shape_fit_a_model_that_does_not_say_what_it_can_halve(
     before, after = changed(tiny_super_resolution(), tmp_path / "a.png", steps=2)
     assert before.size == (32, 32)
     assert after.width == after.height
+
+
+@pytest.mark.parametrize(
+    ("size", "given"), [((12, 8), (12, 8)), ((60, 40), (16, 11)), ((3, 2000), (1, 16)), ((1, 1), (1, 1))]
+)
+def test_pictures_for_a_model_that_enlarges_keep_their_shape(
+    size: tuple[int, int], given: tuple[int, int], tmp_path: Path
+) -> None:
+    """Only very large ones are shrunk: an answer has up to four times the side of the model's own pictures."""
+    Image.new("RGB", size, "red").save(tmp_path / "a.png")
+    before, after = changed(tiny_sr3(), tmp_path / "a.png", steps=2)
+    assert before.size == given
+    assert after.size == (4 * given[0], 4 * given[1])
+
+
+def test_a_model_that_enlarges_is_offered_small_examples() -> None:
+    picture = Image.radial_gradient("L").resize((28, 20))
+    assert made_small(picture, 1) is picture
+    assert made_small(picture, 4).size == (7, 5)
 
 
 def test_a_strength_that_leaves_no_step_is_told(tmp_path: Path) -> None:

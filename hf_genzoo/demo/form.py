@@ -30,6 +30,7 @@ from .upload import upload
 
 MAX_GUIDANCE = 15.0
 _DEFAULT_COUNT, _DEFAULT_POINTS = 16, 500
+_SIDES_OF_ANSWER = 4  # an enlarged picture may be that many times as long as the model's own, and as wide
 _DEFAULT_SIDE = 512  # what an uploaded picture is shrunk to where the model does not say its own size
 
 
@@ -176,8 +177,14 @@ class Form:
         return [self.task.classes.index(names[index % len(names)]) for index in range(count)]
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        """An uploaded picture as RGB in the model's size, with sides that its stages can halve."""
+        """An uploaded picture as RGB in the model's size, with sides that its stages can halve.
+
+        A model that enlarges takes any size; only the work is limited.
+        """
         side, image = self.side or _DEFAULT_SIDE, image.convert("RGB")
+        if (scale := scale_of(self.pipeline)) is not None:
+            image.thumbnail((_SIDES_OF_ANSWER * side // scale,) * 2, Image.Resampling.LANCZOS)
+            return image
         if "vae" not in self.pipeline.components:  # nothing says what it can halve but the size it was made for
             return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
         factor, scale = _vae_scale(self.pipeline), side / max(image.size)
@@ -209,6 +216,12 @@ def _check_work(steps: int, strength: float) -> None:
     if int(steps * strength) < 1:
         needed = math.ceil(1 / strength)
         raise ValueError(f"{steps} steps are too few for a strength of {strength:g}: take {needed} or more.")
+
+
+def scale_of(pipeline: DiffusionPipeline) -> int | None:
+    """How many times a pipeline enlarges pictures, if it says that it does."""
+    scale = pipeline.config.get("scale")
+    return scale if isinstance(scale, int) else None
 
 
 def _side(pipeline: DiffusionPipeline) -> int | None:

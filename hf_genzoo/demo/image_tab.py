@@ -9,11 +9,17 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
 from .examples import Examples
-from .form import Form, Request
+from .form import Form, Request, scale_of
 from .panel import Panel
 from .tasks import Task
 
 _OFFERED = 6
+
+
+def made_small(picture: Image.Image, scale: int) -> Image.Image:
+    """A picture as a model that enlarges it `scale` times is given it: bicubic, with antialiasing."""
+    size = (max(1, picture.width // scale), max(1, picture.height // scale))
+    return picture if scale == 1 else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def add_image_tab(
@@ -34,7 +40,8 @@ def add_image_tab(
             form.add()
             panel.add_buttons()
             if examples is not None and len(examples):
-                offered = [[examples.picture(index)] for index in range(min(_OFFERED, len(examples)))]
+                pictures = [examples.picture(index) for index in range(min(_OFFERED, len(examples)))]
+                offered = [[made_small(picture, scale_of(pipeline) or 1)] for picture in pictures]
                 gr.Examples(offered, [form.fields["image"]], label="Try one")
         with gr.Column(min_width=300, scale=3):
             panel.add_status()

@@ -47,6 +47,10 @@ class EvaluateArgs(MeasureArgs):
     guidance_scale: float | None = flag(None, "Classifier-free guidance, where the model has it.")
     seed: int = flag(0, "Seed of the samples: the same seed gives the same numbers.")
     revision: str | None = flag(None, "Branch, tag or commit of a model on the Hub.")
+    baseline: str | None = flag(
+        None,
+        "Another model to measure beside it, as a row of the table: for super-resolution, the regression network.",
+    )
     output_dir: str | None = flag(None, "Where results.json goes: by default into the model's folder, with its card.")
 
 

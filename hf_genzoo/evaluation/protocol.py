@@ -28,6 +28,7 @@ from hf_genzoo.evaluation.sources import PipelineSource, Sampling, Source
 from hf_genzoo.evaluation.subject import Subject, default_shape, open_subject, read_training, recorded_data_flags
 from hf_genzoo.evaluation.yardstick import Scores, Yardstick, default_extractors
 from hf_genzoo.hub.card import update_card
+from hf_genzoo.hub.card_data import public_name
 from hf_genzoo.hub.measured import FORMAT, RESULTS
 from hf_genzoo.versions import installed_versions
 
@@ -66,19 +67,32 @@ def run(model: str | Path, args: EvaluateArgs) -> dict[str, Any] | None:
     with state.main_process_first():  # the others find prepared data and trained extractors in the cache
         yardstick = make_yardstick(args, device, chosen_by=((subject.training or {}).get("best") or {}))
     sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.seed)
-    source = subject.source(sampling, yardstick.reference)
-    store = Store(cache_root(args.data_cache_dir), source, args.batch_size, state.process_index, state.num_processes)
-    samples = store.draw(yardstick.num_samples, state.wait_for_everyone)
+    source, samples = _drawn(subject, sampling, yardstick, args, state)
+    beside = None
+    if args.baseline is not None:
+        other = open_subject(args.baseline, device=device)
+        beside = (other, *_drawn(other, Sampling(seed=args.seed), yardstick, args, state))
     if not state.is_main_process:
         return None
     found = scores_of(subject, source, samples, yardstick)
-    calibration = [kept.scores for kept in yardstick.calibration()]
+    calibration = [kept.scores for kept in yardstick.calibration()] + task_scores.bicubic(source, yardstick)
+    if beside is not None:
+        calibration.append(replace(scores_of(*beside, yardstick), name=f"baseline {public_name(beside[0].name)}"))
     results = describe(subject, source, args.seed, yardstick, samples, found, calibration)
     folder = Path(args.output_dir) if args.output_dir else subject.folder
     if folder is None:
         folder = Path("outputs/evaluation") / subject.name.replace("/", "--")
     write(results, folder)
     return results
+
+
+def _drawn(
+    subject: Subject, sampling: Sampling, yardstick: Yardstick, args: EvaluateArgs, state: PartialState
+) -> tuple[Source, Samples]:
+    """Where a model's samples come from, and as many as the yardstick takes, drawn by all processes together."""
+    source = subject.source(sampling, yardstick.reference)
+    store = Store(cache_root(args.data_cache_dir), source, args.batch_size, state.process_index, state.num_processes)
+    return source, store.draw(yardstick.num_samples, state.wait_for_everyone)
 
 
 def from_settings(cls: type[A], command: str, models: Sequence[str | Path], settings: Mapping[str, Any]) -> A:
@@ -158,6 +172,7 @@ def scores_of(subject: Subject, source: Any, samples: Samples, yardstick: Yardst
         found.measurements.extend(task_scores.conditional(pictures, source, numbers, samples.key, yardstick))
         found.measurements.extend(task_scores.text(pictures, source, numbers, yardstick))
         found.measurements.extend(task_scores.reconstruction(source.pipeline, yardstick))
+        found.measurements.extend(task_scores.super_resolution(pictures, source))
         found.measurements.extend(task_scores.disentanglement_scores(source.pipeline, yardstick))
         found.measurements.extend(task_scores.likelihood(source.pipeline, yardstick, source.sampling.seed))
     return found

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hf_genzoo.data.decode import CorruptImageError, decode_whole
 from hf_genzoo.data.fingerprint import digest
+from hf_genzoo.evaluation.small_pictures import SmallPictures
 from hf_genzoo.pipelines.ddpm import DenoisingDiffusionPipeline
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -59,10 +60,12 @@ class Conditions:
     Attributes:
         labels: Class of every real sample that may be asked for, int64, or None.
         captions: Caption of every real sample, or None.
+        small: What is to be enlarged, one picture for each sample, or None.
     """
 
     labels: NDArray[np.int64] | None = None
     captions: Sequence[str] | None = None
+    small: SmallPictures | None = None
 
     def choose(self, numbers: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """Which real sample lends its condition to each sample, int64 of the shape of `numbers`."""
@@ -166,6 +169,8 @@ class PipelineSource(Source):
         asked = [None if v is None else digest([str(x) for x in v]) for v in (self._labels, self._captions)]
         code = inspect.getsource(inspect.getmodule(type(pipeline)) or type(pipeline))
         versions = [torch.__version__, diffusers.__version__]
+        asked += [] if self.small is None else [self.small.key]
+        self.limit = None if self.small is None else len(self.small)
         self.key = digest("pipeline", model_hash, digest(code), versions, asdict(sampling), asked)
 
     @property
@@ -175,6 +180,11 @@ class PipelineSource(Source):
     @property
     def _captions(self) -> Sequence[str] | None:
         return self.conditions.captions if "prompt" in self._takes else None
+
+    @property
+    def small(self) -> SmallPictures | None:
+        """What is to be enlarged, where the pipeline takes pictures."""
+        return self.conditions.small if "image" in self._takes else None
 
     @property
     def is_class_conditional(self) -> bool:
@@ -191,6 +201,7 @@ class PipelineSource(Source):
             if name in self._takes
         }
         asked = None if self._captions is None else "captions of the held-out split"
+        asked = asked if self.small is None else "pictures of the held-out split, made small"
         return {
             "pipeline": type(self.pipeline).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
@@ -213,12 +224,12 @@ class PipelineSource(Source):
             and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             and parameter.name not in ("self", "batch_size")
         ]
-        given = {"prompt": self._captions, "class_labels": self._labels}
+        given = {"prompt": self._captions, "class_labels": self._labels, "image": self.small}
         if missing := [need for need in needed if given.get(need) is None]:
             fixes = {"prompt": "--caption_column", "class_labels": "--class_column"}
             fix = " ".join(fixes.get(need, f"(no flag gives {need})") for need in missing)
             raise SampleError(f"{name} needs {', '.join(missing)} to draw samples: {fix}")
-        if "batch_size" not in self._takes and self._captions is None and self._labels is None:
+        if "batch_size" not in self._takes and all(value is None for value in given.values()):
             raise SampleError(f"{name} takes no batch_size, and there are no captions or classes to ask it for")
 
     def labels(self, numbers: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -245,6 +256,8 @@ class PipelineSource(Source):
             asked["class_labels"] = labels.tolist()
         if (captions := self.captions(numbers)) is not None:
             asked["prompt"] = captions
+        if self.small is not None:
+            asked["image"] = self.small.small(numbers)
         if "output_type" in self._takes:
             asked["output_type"] = "np"
         return _measurable(self.pipeline(**asked)[0], self.name)  # pyright: ignore[reportCallIssue]

@@ -16,6 +16,7 @@ from torch import nn
 
 from hf_genzoo.data import DataArgs
 from hf_genzoo.evaluation.reference import Reference
+from hf_genzoo.evaluation.small_pictures import SmallPictures
 from hf_genzoo.evaluation.sources import Conditions, PictureFolder, PipelineSource, Sampling, Source
 from hf_genzoo.hub.layout import INDEX, model_hash, read_index
 from hf_genzoo.hub.loader import fetch_index, load
@@ -124,12 +125,15 @@ def default_shape(repo_or_folder: str | Path, revision: str | None = None) -> di
 
 
 def conditions_of(pipeline: DiffusionPipeline, reference: Reference) -> Conditions:
-    """What a pipeline can be asked for: classes as frequent as in training, captions of held-out pictures.
+    """What a pipeline can be asked for: classes as frequent as in training, captions of held-out pictures, and these
+    pictures themselves, made small, where it says how many times it enlarges (`scale` of its settings).
 
     Raises:
         ValueError: if the pipeline's classes are not those of the data set.
     """
-    return Conditions(_known_labels(pipeline, reference), reference.held_out.captions)
+    scale = pipeline.config.get("scale")
+    small = SmallPictures(reference.held_out, scale) if isinstance(scale, int) and reference.law is None else None
+    return Conditions(_known_labels(pipeline, reference), reference.held_out.captions, small)
 
 
 def _known_labels(pipeline: DiffusionPipeline, reference: Reference) -> NDArray[np.int64] | None:

@@ -17,11 +17,15 @@ from hf_genzoo.evaluation import alignment, disentanglement
 from hf_genzoo.evaluation.distances import Array
 from hf_genzoo.evaluation.intervals import Estimate
 from hf_genzoo.evaluation.measurement import Measurement
-from hf_genzoo.evaluation.pictures import mean_squared_error, psnr, ssim
+from hf_genzoo.evaluation.pictures import low_resolution_consistency, mean_squared_error, psnr, psnr_of_mean, ssim
+from hf_genzoo.evaluation.small_pictures import SmallPictures
 from hf_genzoo.evaluation.sources import PipelineSource
-from hf_genzoo.evaluation.yardstick import Yardstick
+from hf_genzoo.evaluation.yardstick import Scores, Yardstick
 
 BATCH = 100
+BICUBIC = "bicubic interpolation"
+ANSWERS = 8  # to each picture, for their mean
+PIXELS_OF_MEAN = 32 * 64 * 64  # of the pictures that are answered several times: few large ones, or more small ones
 
 
 def conditional(
@@ -79,7 +83,7 @@ def reconstruction(pipeline: Any, yardstick: Yardstick) -> list[Measurement]:
     """How well held-out pictures come back, for pipelines with `reconstruct`."""
     if not callable(getattr(pipeline, "reconstruct", None)):
         return []
-    real = yardstick.held_out.values.transpose(0, 2, 3, 1) / 255.0
+    real = _array(yardstick.held_out.values)
     back = np.concatenate(
         [
             pipeline.reconstruct(_tensor(yardstick.held_out.values[start : start + BATCH]), output_type="np").images
@@ -90,6 +94,61 @@ def reconstruction(pipeline: Any, yardstick: Yardstick) -> list[Measurement]:
     if min(real.shape[1:3]) > 10:  # the window of SSIM
         found["reconstruction_ssim"] = ssim(back, real)
     return [Measurement.of(name, _mean(values)) for name, values in found.items()]
+
+
+def super_resolution(pictures: NDArray[np.uint8], source: PipelineSource) -> list[Measurement]:
+    """How near enlarged pictures are to what they should be, for pipelines that enlarge.
+
+    Args:
+        pictures: Answers 0 to n - 1, (n, C, H, W) in the size of the real pictures.
+        source: Where they come from.
+    """
+    if (small := source.small) is None:
+        return []
+    return [*_enlargement(pictures, small), *_mean_of_answers(source, small, len(pictures))]
+
+
+def bicubic(source: Any, yardstick: Yardstick) -> list[Scores]:
+    """What bicubic interpolation scores, as a row beside the model's, for pipelines that enlarge."""
+    if not isinstance(source, PipelineSource) or (small := source.small) is None:
+        return []
+    enlarged = small.bicubic(np.arange(yardstick.num_samples))
+    row = yardstick.kept(BICUBIC, digest(small.key, "bicubic", len(enlarged)), lambda: enlarged).scores
+    row.measurements.extend(_enlargement(enlarged, small))
+    return [row]
+
+
+def _enlargement(pictures: NDArray[np.uint8], small: SmallPictures) -> list[Measurement]:
+    numbers = np.arange(len(pictures))
+    ours, truth = (_array(p) for p in (pictures, small.truth(numbers)))
+    given = small.small(numbers).double().permute(0, 2, 3, 1).numpy()
+    found = {"super_resolution_psnr": psnr(ours, truth)}
+    if min(truth.shape[1:3]) > 10:  # the window of SSIM
+        found["super_resolution_ssim"] = ssim(ours, truth)
+    found["low_resolution_consistency"] = low_resolution_consistency(ours, given)
+    return [Measurement.of(name, _mean(values)) for name, values in found.items()]
+
+
+def _mean_of_answers(source: PipelineSource, small: SmallPictures, count: int) -> list[Measurement]:
+    """Whether answers are spread as those that fit are; a model that gives one answer only is not asked."""
+    if source.pipeline.config.get("objective") == "regression":
+        return []
+    height, width = small.held_out.values.shape[2:]
+    numbers = np.arange(min(count, BATCH, max(4, PIXELS_OF_MEAN // (height * width))))
+    drawn = source.pipeline(  # pyright: ignore[reportCallIssue]
+        image=small.small(numbers),
+        num_samples=ANSWERS,
+        generator=torch.Generator().manual_seed(source.sampling.seed),
+        output_type="np",
+        **source.sampling.call,
+    ).images
+    answers = drawn.clip(0, 1).reshape(len(numbers), ANSWERS, *drawn.shape[1:]).swapaxes(0, 1)
+    found = psnr_of_mean(answers, _array(small.truth(numbers)))
+    measured = {
+        "super_resolution_psnr_of_mean": found.of_mean,
+        "super_resolution_gain_of_mean": found.of_mean - found.of_singles,
+    }
+    return [Measurement.of(name, _mean(values)) for name, values in measured.items()]
 
 
 def disentanglement_scores(pipeline: Any, yardstick: Yardstick) -> list[Measurement]:
@@ -118,6 +177,11 @@ def likelihood(pipeline: Any, yardstick: Yardstick, seed: int) -> list[Measureme
     pictures = _tensor(yardstick.held_out.values[:BATCH])
     bits = pipeline.bits_per_dimension(pictures, generator=torch.Generator().manual_seed(seed))
     return [Measurement.of("bits_per_dimension", _mean(bits.cpu().double().numpy()))]
+
+
+def _array(pictures: NDArray[np.uint8]) -> Array:
+    """uint8 (N, C, H, W) as (N, H, W, C) in [0, 1]."""
+    return pictures.transpose(0, 2, 3, 1) / 255.0
 
 
 def _tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:

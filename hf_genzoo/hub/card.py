@@ -30,6 +30,8 @@ from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_resul
 from hf_genzoo.hub.paper import budget, compared_family, comparison, renew_comparison
 
 IMAGE_TASK = "unconditional-image-generation"
+TASKS = {None: IMAGE_TASK, "image": "image-to-image"}
+"""What the Hub calls a family's task, by what it takes."""
 LICENSE = "apache-2.0"
 
 _LOCATION = re.compile(r"<!-- location: (\".*\") -->")
@@ -117,7 +119,7 @@ def update_card(folder: Path) -> None:
     is_image = len(results["data"]["shape"]) == 3
     metadata = ModelCardData(
         model_name=f"{folder.resolve().name} ({index.pipeline[1]})",
-        eval_results=eval_results(results, IMAGE_TASK if is_image else "other"),
+        eval_results=eval_results(results, _task_of_card(path) if is_image else "other"),
     )
     if path.is_file():
         card = path.read_text(encoding="utf-8")
@@ -130,6 +132,12 @@ def update_card(folder: Path) -> None:
         card = renew_comparison(card, comparison(family, facts, results))
     with replacing(path) as aside:
         aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
+
+
+def _task_of_card(path: Path) -> str:
+    """The task that a card names, if it does."""
+    found = ModelCard(path.read_text(encoding="utf-8")).data.get("pipeline_tag") if path.is_file() else None
+    return found or IMAGE_TASK
 
 
 def _measured(results: Mapping[str, Any] | None) -> str:
@@ -191,21 +199,21 @@ def modality(family: Family, index: Index) -> str:
 def _metadata(
     family: Family, index: Index, training: Mapping[str, Any] | None, results: Mapping[str, Any] | None
 ) -> ModelCardData:
-    is_image = modality(family, index) == "image"
+    task = TASKS[family.takes] if modality(family, index) == "image" else None
     tags = ["diffusers", "hf_genzoo", family.name, "generative-model"]
     dataset = hub_dataset(training)
     grid = (training or {}).get("sample_grid")
     return ModelCardData(
         library_name="diffusers",
         license=LICENSE,
-        pipeline_tag=IMAGE_TASK if is_image else None,
+        pipeline_tag=task,
         tags=tags,
         datasets=[dataset] if dataset else None,
         widget=[{"text": f"Sample grid, seed {training['seed']}", "output": {"url": grid}}]
         if training and grid
         else None,
         model_name=f"{family.name} ({index.pipeline[1]})" if results else None,
-        eval_results=eval_results(results, IMAGE_TASK if is_image else "other") if results else None,
+        eval_results=eval_results(results, task or "other") if results else None,
     )
 
 

@@ -59,6 +59,13 @@ def openers(way: int, origin: str, revision: str | None, class_name: str) -> dic
     }
 
 
+def pictures(count: int) -> list[Any]:
+    """Small pictures to work on, for pipelines that take pictures."""
+    from PIL import Image
+
+    return [Image.linear_gradient("L").resize((16, 12)).rotate(180 * number) for number in range(count)]
+
+
 def arguments(pipeline: Any) -> dict[str, Any]:
     """Arguments for a small repeatable sample, out of what the pipeline's `__call__` takes."""
     import torch
@@ -70,6 +77,8 @@ def arguments(pipeline: Any) -> dict[str, Any]:
     offers = {"batch_size": NUM_SAMPLES, "num_inference_steps": NUM_STEPS, "output_type": "np"}
     if getattr(getattr(getattr(pipeline, "unet", None), "config", None), "num_class_embeds", None):
         offers["class_labels"] = [0] * NUM_SAMPLES
+    if "image" in parameters:
+        offers["image"] = pictures(NUM_SAMPLES)
     chosen |= {name: value for name, value in offers.items() if name in parameters}
     required = [
         name

@@ -17,6 +17,7 @@ from torch import nn
 
 from hf_genzoo.atomic import replacing
 from hf_genzoo.data import Data
+from hf_genzoo.families import get_family
 from hf_genzoo.training.args import TrainingArgs
 from hf_genzoo.versions import installed_versions
 
@@ -85,7 +86,7 @@ def finish(output_dir: Path, pipeline: DiffusionPipeline, args: TrainingArgs, fa
     export(pipeline, output_dir, family=args.family, training=facts)
     if grid.exists():
         print(f"\nSamples: {grid}")
-    print(f"Load and sample:\n{usage(output_dir)}")
+    print(f"Load and sample:\n{usage(output_dir, get_family(args.family).takes)}")
 
 
 def push(output_dir: Path, args: TrainingArgs) -> None:
@@ -107,13 +108,15 @@ def push(output_dir: Path, args: TrainingArgs) -> None:
         print(f"Published: {done.url} at {done.revision}")
 
 
-def usage(folder: Path) -> str:
-    """Three lines of Python that load an exported folder and sample from it."""
+def usage(folder: Path, takes: str | None = None) -> str:
+    """Three lines of Python that load an exported folder and sample from it, given what its call takes."""
     needs_code = any(folder.glob("pipeline_*.py"))
     load = f"import hf_genzoo\npipe = hf_genzoo.load({str(folder)!r})"
     if not needs_code:
         load = f"from diffusers import DiffusionPipeline\npipe = DiffusionPipeline.from_pretrained({str(folder)!r})"
-    return f"{load}\npipe(batch_size=4).images[0].save('sample.png')"
+    call = "pipe(PIL.Image.open('small.png'))" if takes == "image" else "pipe(batch_size=4)"
+    needed = "import PIL.Image\n" if takes == "image" else ""
+    return f"{needed}{load}\n{call}.images[0].save('sample.png')"
 
 
 def command_line(args: TrainingArgs) -> str:
