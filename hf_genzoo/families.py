@@ -17,6 +17,7 @@ class Family:
         pipeline: Class in `hf_genzoo.pipelines.<name>`.
         parent: Family whose networks and pipeline it shares, if it has none of its own.
         stages: Names of its training stages, in order; empty for a single training.
+        more_pipelines: Further classes of that module that a stage exports.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Family:
     pipeline: str
     parent: str | None = None
     stages: tuple[str, ...] = ()
+    more_pipelines: tuple[str, ...] = ()
 
     @property
     def script(self) -> str:
@@ -108,6 +110,18 @@ FAMILIES: dict[str, Family] = {
             modality="image,points2d",
             pipeline="GANPipeline",
             parent="gan",
+        ),
+        Family(
+            name="glide",
+            title="Text-guided diffusion",
+            paper="Nichol et al.: GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided "
+            "Diffusion Models",
+            year=2021,
+            url="https://arxiv.org/abs/2112.10741",
+            modality="image",
+            pipeline="GlidePipeline",
+            stages=("base", "inpaint"),
+            more_pipelines=("GlideInpaintPipeline",),
         ),
     )
 }

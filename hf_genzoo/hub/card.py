@@ -29,7 +29,7 @@ from hf_genzoo.hub.load_calls import with_revision
 from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_results, renew, tables
 from hf_genzoo.hub.paper import budget, compared_family, comparison, renew_comparison
 
-IMAGE_TASK = "unconditional-image-generation"
+IMAGE_TASK, TEXT_TASK = "unconditional-image-generation", "text-to-image"
 LICENSE = "apache-2.0"
 
 _LOCATION = re.compile(r"<!-- location: (\".*\") -->")
@@ -96,6 +96,7 @@ def _facts(family: Family, folder: Path, index: Index) -> dict[str, Any]:
         "class_name": index.pipeline[1],
         "components": index.components,
         "coded": bool(code_files(folder, index)),
+        "settings": {name: value for name, value in index.raw.items() if name not in index.components},
         "modality": modality(family, index),
     }
 
@@ -117,12 +118,12 @@ def update_card(folder: Path) -> None:
     is_image = len(results["data"]["shape"]) == 3
     metadata = ModelCardData(
         model_name=f"{folder.resolve().name} ({index.pipeline[1]})",
-        eval_results=eval_results(results, IMAGE_TASK if is_image else "other"),
+        eval_results=eval_results(results, _task(index) if is_image else "other"),
     )
     if path.is_file():
         card = path.read_text(encoding="utf-8")
     else:
-        head = ModelCardData(library_name="diffusers", pipeline_tag=IMAGE_TASK if is_image else None)
+        head = ModelCardData(library_name="diffusers", pipeline_tag=_task(index) if is_image else None)
         body = template("_plain.md").render(name=folder.resolve().name, location=str(folder))
         card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n"
     if (family := compared_family(card)) in FAMILIES:
@@ -188,6 +189,11 @@ def modality(family: Family, index: Index) -> str:
     return "points2d" if "points2d" in kinds and (dense or len(kinds) == 1) else kinds[0]
 
 
+def _task(index: Index) -> str:
+    """The Hub's name for what a pipeline of pictures does."""
+    return TEXT_TASK if "text_encoder" in index.components else IMAGE_TASK
+
+
 def _metadata(
     family: Family, index: Index, training: Mapping[str, Any] | None, results: Mapping[str, Any] | None
 ) -> ModelCardData:
@@ -198,14 +204,14 @@ def _metadata(
     return ModelCardData(
         library_name="diffusers",
         license=LICENSE,
-        pipeline_tag=IMAGE_TASK if is_image else None,
+        pipeline_tag=_task(index) if is_image else None,
         tags=tags,
         datasets=[dataset] if dataset else None,
         widget=[{"text": f"Sample grid, seed {training['seed']}", "output": {"url": grid}}]
         if training and grid
         else None,
         model_name=f"{family.name} ({index.pipeline[1]})" if results else None,
-        eval_results=eval_results(results, IMAGE_TASK if is_image else "other") if results else None,
+        eval_results=eval_results(results, _task(index) if is_image else "other") if results else None,
     )
 
 
