@@ -1,7 +1,7 @@
 """Text encoders: any of transformers, frozen, or a small one that learns with the model; and their tokenizers."""
 
 import hashlib
-import logging
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from transformers import (
 
 from hf_genzoo.data.caption_cache import CaptionCache
 from hf_genzoo.pipelines.glide import token_states
-
-logger = logging.getLogger(__name__)
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 _ENCODERS = {"clip": CLIPTextModel, "clip_text_model": CLIPTextModel, "t5": T5EncoderModel}
@@ -68,8 +66,9 @@ def encoder_key(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) ->
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    total.update(rules.encode())
+    rules = {"vocabulary": tokenizer.get_vocab()} if backend is None else json.loads(backend.to_str())
+    rules = {name: rule for name, rule in rules.items() if name not in ("truncation", "padding")}  # of the last call
+    total.update(json.dumps(rules, sort_keys=True).encode())
     return total.hexdigest()
 
 

@@ -128,7 +128,7 @@ def test_an_empty_prompt_is_a_dropped_caption(pipeline: GlidePipeline) -> None:
 def test_a_caption_that_is_too_long_is_cut_and_named(
     pipeline: GlidePipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    long = " ".join(WORDS)
+    long = " ".join(WORDS * 2)
     assert too_long(pipeline.tokenizer, [WORDS[0], long], LENGTH) == [long]
     with caplog.at_level("WARNING"):
         states, mask = pipeline.encode_prompt([WORDS[0], long])
@@ -443,7 +443,7 @@ def test_inpaint_folder_loads_in_every_way(stages: tuple[Path, Path]) -> None:
 
 def test_stages_and_presets_are_checked() -> None:
     assert Args(**SMALL).family == "glide"
-    assert Args(**EMOJI, dataset_name="x").resolution == 32 if "dataset_name" not in EMOJI else True
+    assert Args(**{**EMOJI, "dataset_name": "emoji64"}).caption_column == "caption"
     for changes, message in (
         ({"stage": "inpaint"}, "go together"),
         ({"pretrained_model_name_or_path": "x"}, "go together"),
@@ -463,20 +463,21 @@ def test_example_prompts_are_captions_of_the_training_data(stages: tuple[Path, P
     assert hf_genzoo.info(stages[0])["training"]["sampling"]["guidance_scale"] == 3.0
 
 
-def test_the_small_preset_learns_the_caption_of_a_few_pictures() -> None:
+def test_captions_are_learnt_by_text_encoder_and_network() -> None:
     """On two captioned pictures the loss with the right captions falls below that with exchanged ones."""
     tokenizer = small_tokenizer(WORDS, 340, LENGTH)
     torch.manual_seed(0)
     nets = train_glide.build(Args(**{**TINY, "vocab_size": 340, "resolution": 32}))
     x_0 = torch.stack([torch.full((3, 32, 32), 0.8), torch.full((3, 32, 32), -0.8)])
-    ddpm, unet = train_glide.noise_schedule(Args(**TINY)), nets["unet"]
+    ddpm, unet = train_glide.noise_schedule(Args(**TINY, prediction_type="v_prediction")), nets["unet"]
     adam = torch.optim.AdamW([p for net in nets.values() for p in net.parameters()], lr=3e-3)
 
     def loss(captions: list[str], count: int) -> torch.Tensor:
         noise, t = torch.randn(2 * count, 3, 32, 32), torch.full((2 * count,), 950)
         x_t = ddpm.add_noise(x_0.repeat(count, 1, 1, 1), noise, t)
         c = token_states(tokenizer, nets["text_encoder"], captions * count, LENGTH)
-        return (unet(x_t, t, *c).sample - noise).square().mean()
+        v = ddpm.get_velocity(x_0.repeat(count, 1, 1, 1), noise, t)
+        return (unet(x_t, t, *c).sample - v).square().mean()
 
     for _ in range(60):
         loss(WORDS, 4).backward()
@@ -485,7 +486,7 @@ def test_the_small_preset_learns_the_caption_of_a_few_pictures() -> None:
     with torch.no_grad():
         torch.manual_seed(1)
         right, wrong = (float(loss(captions, 50)) for captions in (WORDS, WORDS[::-1]))
-    assert right < 0.8 * wrong
+    assert right < 0.5 * wrong
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:

@@ -229,7 +229,8 @@ def with_known_part(unet: TextUNet) -> TextUNet:
     Raises:
         ValueError: If the network is one for inpainting already.
     """
-    channels, config = unet.config["in_channels"], dict(unet.config)
+    channels = unet.config["in_channels"]
+    config = {name: value for name, value in unet.config.items() if not name.startswith("_")}
     if channels != unet.picture_channels:
         raise ValueError(f"a network of {channels} input channels takes a known part already; start from one without")
     wider = TextUNet.from_config({**config, "in_channels": 2 * channels + 1})
