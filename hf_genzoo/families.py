@@ -19,6 +19,7 @@ class Family:
         own_pipeline: It shares the parent's networks, but has a pipeline of its own.
         stages: Names of its training stages, in order; empty for a single training.
         takes: What its call must be given to draw a sample: "image", or None where noise is enough.
+        more_pipelines: Further classes of that module that a stage exports.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Family:
     own_pipeline: bool = False
     stages: tuple[str, ...] = ()
     takes: str | None = None
+    more_pipelines: tuple[str, ...] = ()
 
     @property
     def script(self) -> str:
@@ -154,6 +156,18 @@ FAMILIES: dict[str, Family] = {
             modality="image",
             pipeline="SR3Pipeline",
             takes="image",
+        ),
+        Family(
+            name="glide",
+            title="Text-guided diffusion",
+            paper="Nichol et al.: GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided "
+            "Diffusion Models",
+            year=2021,
+            url="https://arxiv.org/abs/2112.10741",
+            modality="image",
+            pipeline="GlidePipeline",
+            stages=("base", "inpaint"),
+            more_pipelines=("GlideInpaintPipeline",),
         ),
     )
 }

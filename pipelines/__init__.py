@@ -16,7 +16,9 @@ from typing import Any
 
 from hf_genzoo.families import FAMILIES
 
-_MODULES = {family.pipeline: family.pipeline_module for family in FAMILIES.values()}
+_MODULES = {
+    name: family.pipeline_module for family in FAMILIES.values() for name in (family.pipeline, *family.more_pipelines)
+}
 
 
 class _AdoptingFinder(MetaPathFinder):

@@ -465,7 +465,7 @@ def test_real_sets_survive(shared_data: Path, tmp_path: Path, name: str, config_
         ("digits", {"output_dir": "{broken}"}, "--output_dir '.*broken' is not an empty folder"),
         ("scenes", {"num_samples": 0}, "--num_samples must be at least 1, not 0"),
         ("scenes", {"resolution": 16, "num_samples": 10}, "scenes need --resolution 32 or more, not 16"),
-        ("scenes", {"dataset_config_name": "big"}, "scenes has no configurations, got --dataset_config_name 'big'"),
+        ("scenes", {"dataset_config_name": "big"}, "scenes has no configuration 'big'"),
         ("sprites", {"num_samples": 700_000}, "too few for --num_samples 700000 .* ask for at most 614,400"),
         ("gaussians2d", {"dataset_config_name": ["ring", "ring"]}, "--dataset_config_name names one twice: ring ring"),
         ("gaussians2d", {"dataset_config_name": "star"}, "gaussians2d has no configuration 'star'; it has: ring"),

@@ -175,7 +175,7 @@ def test_scenes_are_a_dataset(tmp_path):
         ({"num_channels": 1}, "--num_channels must be 3"),
         ({"resolution": 16}, "--resolution 32 or more"),
         ({"caption_column": "caption"}, "the columns are: text"),
-        ({"dataset_config_name": "x"}, "no configurations"),
+        ({"dataset_config_name": "x"}, "no configuration 'x'; it has compositions"),
     ):
         with pytest.raises(ValueError, match=message):
             image_dataset(DataArgs(**vars(args) | options))

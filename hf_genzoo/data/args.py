@@ -28,7 +28,7 @@ class DataArgs:
         default=None,
         metadata={
             "help": "Configuration of the dataset. gaussians2d: ring, grid, swiss_roll, moons; "
-            "sprites: binary, antialiased."
+            "sprites: binary, antialiased; scenes: compositions (some colours and shapes never together in training)."
         },
     )
     dataset_revision: str | None = field(

@@ -6,10 +6,14 @@ region that differs from the background; its colour is the typical colour of its
 opacity of each pixel gives its area and centre to a fraction of a pixel; its shape is the one whose rendering at that
 centre and area fits best. All shapes of one size have the same area, so size is read from area alone. What fits
 nothing is said to be "off-palette" or "unknown", never guessed.
+
+The configuration "compositions" asks for more: its training split has no scene with a colour and shape of `HELD_OUT`,
+though every colour and every shape is in it. Its other splits are those of the set itself.
 """
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +63,12 @@ DIRECTION_MARGIN = 0.10
 
 TWO_OBJECTS = 0.8
 """Part of the scenes that have two objects."""
+
+COMPOSITIONS = "compositions"
+"""Configuration whose training split lacks the combinations of `HELD_OUT`."""
+
+HELD_OUT = (("red", "triangle"), ("green", "square"), ("purple", "circle"))
+"""Colour and shape of objects that the training split of `COMPOSITIONS` does not show."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,11 @@ def parse_caption(caption: str) -> Scene:
     if len(things) > 2:
         raise ValueError(f"a scene has at most two objects: {caption!r}")
     return Scene(tuple(things), relation)
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether a scene shows a combination of `HELD_OUT`."""
+    return any((thing.colour, thing.shape) in HELD_OUT for thing in scene.things)
 
 
 def _distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -352,6 +367,7 @@ def slots(wanted: Scene, found: Scene) -> tuple[int, int]:
     return sum(right for _, right in matches), len(matches) + too_many
 
 
+@lru_cache(maxsize=8)
 def scenes(split: str, draw: Draw = EMBEDDED) -> list[tuple[Scene, tuple[float, ...]]]:
     """All scenes of a split with the radii of their objects: scene i belongs to picture i of the source split."""
     rng = np.random.default_rng(draw.seeds(VERSION, list(NUM_PICTURES).index(split)))
@@ -362,11 +378,13 @@ def computed(split: str, config: str | None, draw: Draw = EMBEDDED) -> Computed:
     """One split as a computed set with the caption column "text".
 
     Raises:
-        ValueError: a configuration (there is none), grey pictures, or too small ones.
+        ValueError: an unknown configuration, grey pictures, or too small ones.
     """
-    if config is not None:
-        raise ValueError(f"scenes has no configurations, got --dataset_config_name {config!r}")
+    if config not in (None, COMPOSITIONS):
+        raise ValueError(f"scenes has no configuration {config!r}; it has {COMPOSITIONS}, or none")
     table = scenes(split, draw)
+    if config == COMPOSITIONS and split == "train":
+        table = [(scene, radii) for scene, radii in table if not is_held_out(scene)]
 
     def pictures(rows: np.ndarray, resolution: int, num_channels: int) -> np.ndarray:
         if num_channels != 3:
@@ -377,4 +395,5 @@ def computed(split: str, config: str | None, draw: Draw = EMBEDDED) -> Computed:
         return np.stack([render(scene, radii, resolution).transpose(2, 0, 1) for scene, radii in chosen])
 
     captions = [scene.caption for scene, _ in table]
-    return Computed("scenes", [VERSION, split, *draw.recipe()], len(table), pictures, captions={"text": captions})
+    recipe = [VERSION, split, *draw.recipe(), *([] if config is None else [config, HELD_OUT])]
+    return Computed("scenes", recipe, len(table), pictures, captions={"text": captions})

@@ -29,9 +29,7 @@ from hf_genzoo.hub.load_calls import with_revision
 from hf_genzoo.hub.measured import BEGIN, END, RESULTS, eval_results, read_results, renew, tables
 from hf_genzoo.hub.paper import budget, compared_family, comparison, renew_comparison
 
-IMAGE_TASK = "unconditional-image-generation"
-TASKS = {None: IMAGE_TASK, "image": "image-to-image"}
-"""What the Hub calls a family's task, by what it takes."""
+IMAGE_TASK, TEXT_TASK, EDIT_TASK = "unconditional-image-generation", "text-to-image", "image-to-image"
 LICENSE = "apache-2.0"
 
 _LOCATION = re.compile(r"<!-- location: (\".*\") -->")
@@ -98,6 +96,7 @@ def _facts(family: Family, folder: Path, index: Index) -> dict[str, Any]:
         "class_name": index.pipeline[1],
         "components": index.components,
         "coded": bool(code_files(folder, index)),
+        "settings": {name: value for name, value in index.raw.items() if name not in index.components},
         "modality": modality(family, index),
     }
 
@@ -119,12 +118,12 @@ def update_card(folder: Path) -> None:
     is_image = len(results["data"]["shape"]) == 3
     metadata = ModelCardData(
         model_name=f"{folder.resolve().name} ({index.pipeline[1]})",
-        eval_results=eval_results(results, _task_of_card(path) if is_image else "other"),
+        eval_results=eval_results(results, _task_of_card(path, index) if is_image else "other"),
     )
     if path.is_file():
         card = path.read_text(encoding="utf-8")
     else:
-        head = ModelCardData(library_name="diffusers", pipeline_tag=IMAGE_TASK if is_image else None)
+        head = ModelCardData(library_name="diffusers", pipeline_tag=_task(index, None) if is_image else None)
         body = template("_plain.md").render(name=folder.resolve().name, location=str(folder))
         card = f"---\n{head.to_yaml()}\n---\n\n{body.strip()}\n"
     if (family := compared_family(card)) in FAMILIES:
@@ -134,10 +133,10 @@ def update_card(folder: Path) -> None:
         aside.write_text(renew(card, _measured(results), metadata), encoding="utf-8")
 
 
-def _task_of_card(path: Path) -> str:
+def _task_of_card(path: Path, index: Index) -> str:
     """The task that a card names, if it does."""
     found = ModelCard(path.read_text(encoding="utf-8")).data.get("pipeline_tag") if path.is_file() else None
-    return found or IMAGE_TASK
+    return found or _task(index, None)
 
 
 def _measured(results: Mapping[str, Any] | None) -> str:
@@ -196,10 +195,17 @@ def modality(family: Family, index: Index) -> str:
     return "points2d" if "points2d" in kinds and (dense or len(kinds) == 1) else kinds[0]
 
 
+def _task(index: Index, takes: str | None) -> str:
+    """The Hub's name for what a pipeline of pictures does, which must be given `takes`."""
+    if "text_encoder" in index.components:
+        return TEXT_TASK
+    return EDIT_TASK if takes == "image" else IMAGE_TASK
+
+
 def _metadata(
     family: Family, index: Index, training: Mapping[str, Any] | None, results: Mapping[str, Any] | None
 ) -> ModelCardData:
-    task = TASKS[family.takes] if modality(family, index) == "image" else None
+    task = _task(index, family.takes) if modality(family, index) == "image" else None
     tags = ["diffusers", "hf_genzoo", family.name, "generative-model"]
     dataset = hub_dataset(training)
     grid = (training or {}).get("sample_grid")
