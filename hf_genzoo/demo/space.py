@@ -12,7 +12,8 @@ import yaml
 
 from hf_genzoo.demo.launcher import Facts, card_url, examples_of, facts_of, is_embedded
 from hf_genzoo.hub.card import LICENSE
-from hf_genzoo.hub.layout import STOCK_LIBRARIES, read_index
+from hf_genzoo.hub.inline import inlined
+from hf_genzoo.hub.layout import STOCK_LIBRARIES, read_index, text_of
 
 REQUIREMENTS = ("torch", "diffusers", "huggingface_hub", "gradio", "numpy", "pillow", "scikit-learn")
 """What the app imports; transformers joins them where a component needs it."""
@@ -89,7 +90,7 @@ def space_files(folder: Path | str, repo_id: str, revision: str) -> Mapping[str,
     files["README.md"] = _readme(repo_id, facts).encode()
     for module in resources.files("hf_genzoo.demo").iterdir():
         if module.name.endswith(".py") and module.name not in AT_HOME:
-            files[f"demo/{module.name}"] = module.read_bytes()
+            files[f"demo/{module.name}"] = inlined(text_of(module)).encode()  # type: ignore[arg-type]
     examples = examples_of(folder) if is_embedded(folder) else None  # other people's pictures are not ours to publish
     if examples is not None:
         stored = io.BytesIO()

@@ -1,7 +1,8 @@
 """Parts that several published files share: written once here, put into each file when it is published.
 
-A pipeline's file must stand alone on the Hub, and must not be a copy of its neighbour here. So it may import from the
-parts, `hf_genzoo.pipelines._<name>`, and in the published text each such import is replaced by the text of the part.
+A pipeline's file must stand alone on the Hub, and must not be a copy of its neighbour here; nor must a demo's file in
+its Space. So they may import from the parts, `hf_genzoo.pipelines._<name>` and `hf_genzoo.images`, and in the
+published text each such import is replaced by the text of the part.
 """
 
 import ast
@@ -10,7 +11,7 @@ from importlib import resources
 
 from hf_genzoo.hub.layout import text_of
 
-_PART = re.compile(r"hf_genzoo\.pipelines\.(_[a-z]\w*)")
+_PART = re.compile(r"hf_genzoo\.(?:pipelines\._[a-z]\w*|images)")
 
 
 def inlined(text: str) -> str:
@@ -32,7 +33,7 @@ def _inlined(text: str, done: set[str]) -> str:
         if isinstance(node, ast.ImportFrom) and node.module and (match := _PART.fullmatch(node.module)):
             if node not in tree.body or any(alias.asname or alias.name == "*" for alias in node.names):
                 raise ValueError(f"line {node.lineno}: import {node.module} at the top level, name by name")
-            replaced.append((node, match[1]))
+            replaced.append((node, match[0]))
     parts = []
     for _, name in replaced:  # in the order of the file: a part may need an earlier one
         parts.append("" if name in done else _part(name, done))
@@ -45,7 +46,9 @@ def _inlined(text: str, done: set[str]) -> str:
 def _part(name: str, done: set[str]) -> str:
     """The text of a part without its docstring, between marks."""
     done.add(name)
-    text = text_of(resources.files("hf_genzoo.pipelines") / f"{name}.py")  # type: ignore[arg-type]
+    package, _, module = name.rpartition(".")
+    text = text_of(resources.files(package) / f"{module}.py")  # type: ignore[arg-type]
     docstring = ast.parse(text).body[0]
     body = "".join(text.splitlines(keepends=True)[docstring.end_lineno :])
-    return f"# Part {name[1:]} begins\n{_inlined(body, done).strip()}\n# Part {name[1:]} ends\n"
+    title = module.removeprefix("_")
+    return f"# Part {title} begins\n{_inlined(body, done).strip()}\n# Part {title} ends\n"
