@@ -7,6 +7,7 @@ from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ from hf_genzoo.hub.layout import STOCK_LIBRARIES, read_index, text_of
 REQUIREMENTS = ("torch", "diffusers", "huggingface_hub", "gradio", "numpy", "pillow", "scikit-learn")
 """What the app imports; transformers joins them where a component needs it."""
 
-AT_HOME = ("launcher.py", "command_line.py", "space.py", "playground_server.py")
+AT_HOME = ("launcher.py", "command_line.py", "space.py", "playground_server.py", "playground_space.py")
 """Modules of the demo that need hf_genzoo: a Space has no use for them."""
 
 _APP = Template('''\
@@ -111,19 +112,20 @@ def _requirements(libraries: set[str]) -> str:
 
 
 def _readme(repo_id: str, facts: Facts) -> str:
-    """The Space's own card: its front matter says how to run it."""
-    settings = {
-        "title": facts.title,
-        "emoji": "🎲",
-        "colorFrom": "blue",
-        "colorTo": "gray",
-        "sdk": "gradio",
-        "sdk_version": version("gradio"),
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
-        "app_file": "app.py",
-        "models": [repo_id],
-        "license": LICENSE,
-        "pinned": False,
-    }
+    return space_card(
+        facts.title,
+        f"{facts.about}\n\nA demo of [{repo_id}]({card_url(repo_id)}).",
+        sdk="gradio",
+        sdk_version=version("gradio"),
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        app_file="app.py",
+        models=[repo_id],
+    )
+
+
+def space_card(title: str, text: str, **how: Any) -> str:
+    """A Space's own card: its front matter says `how` to run it."""
+    look = {"title": title, "emoji": "🎲", "colorFrom": "blue", "colorTo": "gray"}
+    settings = {**look, **how, "license": LICENSE, "pinned": False}
     front = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{facts.about}\n\nA demo of [{repo_id}]({card_url(repo_id)}).\n"
+    return f"---\n{front}---\n\n{text}\n"
