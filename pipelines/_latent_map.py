@@ -92,7 +92,7 @@ def lay_out(
         seed: Of t-SNE; the same seed gives the same map.
 
     Raises:
-        ValueError: Unknown method, wrong shapes, or too few latents.
+        ValueError: Unknown method, wrong shapes, too few latents, or numbers that are not finite.
         ImportError: t-SNE without scikit-learn; the message says how to get it.
     """
     latents = np.asarray(latents, dtype=np.float64)
@@ -100,6 +100,8 @@ def lay_out(
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(MAP_METHODS)}")
     if latents.ndim != 2 or len(latents) < 8:
         raise ValueError(f"latents must have shape (N, d) with N at least 8, not {latents.shape}")
+    if not np.isfinite(latents).all():
+        raise ValueError("latents must be finite numbers; these hold NaN or infinity, as a diverged encoder gives")
     if labels is not None and len(labels) != len(latents):
         raise ValueError(f"got {len(labels)} labels for {len(latents)} latents")
     mean, axes, variances = principal_axes(latents)

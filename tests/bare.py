@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +33,12 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([python, "-c", "import hf_genzoo"], cwd=home, capture_output=True, text=True)
     assert "No module named 'hf_genzoo'" in done.stderr, done.stderr
     return python
+
+
+def together(*calls: Callable[[], T]) -> list[T]:
+    """What calls give that wait for interpreters: side by side, since each keeps one core busy."""
+    with ThreadPoolExecutor() as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def run_python(python: Path | str, code: str, home: Path, env: dict[str, str], *words: str) -> str:

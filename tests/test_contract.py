@@ -13,12 +13,13 @@ import torch
 from contract import args_of, observed_training
 from safetensors.torch import load_file
 from toy import ToyData, toy_export
+from ways import verify_all
 
 import hf_genzoo
 from hf_genzoo.api import script_of
 from hf_genzoo.data.args import DataArgs
 from hf_genzoo.families import FAMILIES, get_family
-from hf_genzoo.hub import PublishedFileError, check_published_file, load, report, verify
+from hf_genzoo.hub import PublishedFileError, Result, check_published_file, load, report
 from hf_genzoo.training.args import TrainingArgs
 from hf_genzoo.training.run import Run
 
@@ -40,15 +41,57 @@ class Trained:
     seen: contract.Observed
 
 
+class Trainings(dict[str, Trained]):
+    """Subjects trained for four steps, each when it is first asked for."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.home = home
+
+    def __missing__(self, subject: str) -> Trained:
+        family, changes = SUBJECTS[subject]
+        script, folder = script_of(family), self.home / f"{subject} folder"
+        with observed_training() as seen:
+            assert script.main(args_of(script, output_dir=str(folder), max_train_steps=4, **changes)) == folder
+        self[subject] = Trained(script, folder, seen)
+        return self[subject]
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Trained:
-    """A family trained for four steps, once a session; parametrised indirectly."""
-    family, changes = SUBJECTS[request.param]
-    script = script_of(family)
-    folder = tmp_path_factory.mktemp("trained") / f"{request.param} folder"
-    with observed_training() as seen:
-        assert script.main(args_of(script, output_dir=str(folder), max_train_steps=4, **changes)) == folder
-    return Trained(script, folder, seen)
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def trained(trainings: Trainings, request: pytest.FixtureRequest) -> Trained:
+    """One subject; parametrised indirectly."""
+    return trainings[request.param]
+
+
+@pytest.fixture(scope="session")
+def folders(trainings: Trainings, request: pytest.FixtureRequest) -> dict[str, Path]:
+    """The folders of all subjects of this session, for what is done to all of them in one clean interpreter."""
+    here = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
+    asked = [item.callspec.params.get("trained") for item in here]
+    return {subject: trainings[subject].folder for subject in SUBJECTS if subject in asked}
+
+
+@pytest.fixture(scope="session")
+def cards(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each subject, where its card's code was run, and its training command for two steps."""
+    home = tmp_path_factory.mktemp("cards")
+    for subject, folder in folders.items():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert card_code.write_python(card, home / subject) >= 3
+        again = str(home / subject / "again")
+        card_code.write_training(card, home / subject, "--max_train_steps", "2", "--output_dir", again)
+    card_code.run(*(home / subject for subject in folders), home=home / "hf_home")
+    return home
+
+
+@pytest.fixture(scope="session")
+def verified(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
+    return verify_all(folders, tmp_path_factory.mktemp("verified"))
 
 
 each_subject = pytest.mark.parametrize("trained", list(SUBJECTS), indirect=True, scope="session")
@@ -97,16 +140,17 @@ def test_exported_folder_is_complete(trained: Trained) -> None:
 
 
 @each_subject
-def test_card_code_runs(trained: Trained, tmp_path: Path) -> None:
-    card = (trained.folder / "README.md").read_text(encoding="utf-8")
-    assert card_code.run_python(card, tmp_path) >= 3
-    card_code.run_training(card, tmp_path, tmp_path / "again")
-    assert hf_genzoo.info(tmp_path / "again")["training"]["steps"] == 2
+def test_card_code_runs(trained: Trained, cards: Path, request: pytest.FixtureRequest) -> None:
+    place = cards / request.node.callspec.params["trained"]
+    assert card_code.outcome(place)[-1] == "command"
+    assert hf_genzoo.info(place / "again")["training"]["steps"] == 2
 
 
 @each_subject
-def test_loads_in_every_way(trained: Trained) -> None:
-    results = verify(trained.folder)
+def test_loads_in_every_way(
+    trained: Trained, verified: dict[str, list[Result]], request: pytest.FixtureRequest
+) -> None:
+    results = verified[request.node.callspec.params["trained"]]
     assert all(result.ok for result in results), report(results)
     assert len(results) == 4  # files, two ways, their agreement
 

@@ -1,4 +1,4 @@
-"""The latent explorer: closed forms of its maps, and the app as a program uses it."""
+"""The latent explorer: what its parts do with a model, and the app as a program uses it."""
 
 import sys
 from pathlib import Path
@@ -13,146 +13,30 @@ pytest.importorskip("gradio", reason="the demo needs gradio")
 pytest.importorskip("sklearn", reason="a t-SNE map needs scikit-learn")
 
 from hf_genzoo.demo.app import build_app, start
-from hf_genzoo.demo.between_tab import interpolated
 from hf_genzoo.demo.examples import Examples
 from hf_genzoo.demo.guard import check_upload
-from hf_genzoo.demo.latent_map import knn_accuracy, latent_map, principal_axes, trustworthiness
 from hf_genzoo.demo.latent_model import LatentModel
-from hf_genzoo.demo.map_figure import SIZE, Frame, draw_map
 from hf_genzoo.demo.map_tab import DataMap
+from hf_genzoo.demo.pictures import SHOWN, TILE, film, shown, strip
 from hf_genzoo.demo.sliders_tab import Sliders
-from hf_genzoo.demo.strips import TILE, save_animation, strip
 from hf_genzoo.models.generator import ConvGenerator
+from hf_genzoo.pipelines._latent_map import lay_out
+from hf_genzoo.pipelines._map_figure import MAP_SIZE
 from hf_genzoo.pipelines.gan import GANPipeline, WGANPipeline
 
-
-@pytest.fixture
-def random() -> np.random.Generator:
-    return np.random.default_rng(0)
+GAP = 2  # pixels between the pictures of a grid
+CELL = TILE + GAP
 
 
-def test_principal_axes_are_the_eigenvectors_of_the_covariance(random: np.random.Generator) -> None:
-    x = random.normal(size=(200, 5)) @ np.diag([5.0, 3.0, 1.0, 0.5, 0.1]) @ np.linalg.qr(random.normal(size=(5, 5)))[0]
-    mean, axes, variances = principal_axes(x)
-    values, vectors = np.linalg.eigh(np.cov(x.T))
-    assert np.allclose(mean, x.mean(0))
-    assert np.allclose(variances, values[::-1])
-    assert np.allclose(np.abs((axes * vectors.T[::-1]).sum(1)), 1.0)
-    flipped = principal_axes(-(x - mean) + mean)[1]
-    assert np.allclose(axes, flipped), "the same plane is drawn the same way round"
-
-
-def test_a_pca_map_gives_back_the_points_of_a_planted_plane(random: np.random.Generator) -> None:
-    plane = np.linalg.qr(random.normal(size=(7, 2)))[0].T
-    x = random.normal(size=(60, 2)) @ plane + random.normal(size=7)
-    shown = latent_map(x, method="pca")
-    assert shown.explained == pytest.approx(1.0)
-    assert shown.trustworthiness == 1.0
-    for index in (0, 31, 59):
-        assert np.allclose(shown.latent_at(*shown.points[index]), x[index])
-        assert shown.nearest(*shown.points[index]) == index
-    assert np.allclose(shown.latent_at(0.0, 0.0), x.mean(0))
-
-
-def test_a_latent_of_one_dimension_is_a_line(random: np.random.Generator) -> None:
-    x = random.normal(size=(20, 1))
-    shown = latent_map(x)
-    assert np.all(shown.points[:, 1] == 0.0)
-    assert np.allclose(shown.latent_at(shown.points[3, 0], 5.0), x[3])
-    assert latent_map(x, method="tsne").points.shape == (20, 2)
-
-
-def test_trustworthiness_and_neighbours_vote(random: np.random.Generator) -> None:
-    from sklearn.manifold import trustworthiness as theirs
-
-    x, y = random.normal(size=(90, 6)), random.normal(size=(90, 2))
-    assert trustworthiness(x, y, 12) == pytest.approx(theirs(x, y, n_neighbors=12))
-    assert trustworthiness(y, y @ np.array([[0.0, -2.0], [2.0, 0.0]]) + 1.0, 12) == 1.0, "turned, scaled and shifted"
-    labels = np.repeat(np.arange(3), 30)
-    apart = y + 100.0 * labels[:, None]
-    assert knn_accuracy(apart, labels, 12) == 1.0
-    assert abs(knn_accuracy(apart, random.permutation(labels), 12) - 1 / 3) < 0.15
-    with pytest.raises(ValueError, match="k must lie between 1 and 44 for 90 points, not 45"):
-        trustworthiness(x, y, 45)
-
-
-def test_tsne_keeps_planted_groups_apart_and_repeats(random: np.random.Generator) -> None:
-    labels = np.repeat(np.arange(4), 25)
-    centres = 8.0 * np.linalg.qr(random.normal(size=(60, 4)))[0].T
-    x = centres[labels] + 0.3 * random.normal(size=(100, 60))
-    shown = latent_map(x, labels, "tsne")
-    assert shown.knn_accuracy == 1.0
-    assert shown.trustworthiness > 0.85
-    assert np.array_equal(shown.points, latent_map(x, labels, "tsne").points)
-    assert np.array_equal(shown.latent_at(*shown.points[17]), x[17]), "at a point, its own latent"
-    between = shown.latent_at(*(shown.points[labels == 2].mean(0)))
-    assert np.linalg.norm(between - centres[2]) < 2.0
-
-
-def test_bad_maps_are_refused(random: np.random.Generator) -> None:
-    x = random.normal(size=(20, 3))
-    for message, call in {
-        "unknown method 'umap'; choose one of pca, tsne": lambda: latent_map(x, method="umap"),
-        r"N at least 8, not \(7, 3\)": lambda: latent_map(x[:7]),
-        "got 3 labels for 20 latents": lambda: latent_map(x, [0, 1, 2]),
-        "latents must be finite": lambda: latent_map(np.where(x == x[3, 1], np.nan, x)),
-    }.items():
-        with pytest.raises(ValueError, match=message):
-            call()
-
-
-def test_pixels_and_places(random: np.random.Generator) -> None:
-    points = random.normal(size=(30, 2)) * [3.0, 0.5] + 7.0
-    frame = Frame.of(points)
-    for point in points:
-        column, row = frame.pixel(*point)
-        assert 0 < column < SIZE
-        assert 0 < row < SIZE
-        assert np.allclose(frame.place(column, row), point)
-    assert frame.pixel(7.0, 8.0)[1] < frame.pixel(7.0, 6.0)[1], "up is up"
-    labels = np.arange(30) % 3
-    drawn = draw_map(points, labels, ("one", "two", "three"), mark=(7.0, 7.0))
-    assert drawn.width == SIZE
-    assert drawn.height > SIZE, "the legend is below the map"
-    legend = drawn.crop((0, SIZE, *drawn.size)).getcolors(10_000)
-    shown = {drawn.getpixel(tuple(round(v) for v in frame.pixel(*points[i]))) for i in range(27, 30)}
-    assert shown <= {colour for _, colour in legend or ()}, "the legend explains the dots' colours"
-    assert draw_map(points, np.arange(30)).size == (SIZE, SIZE), "too many classes for colours to tell apart"
-    assert drawn.getpixel(tuple(round(v) for v in frame.pixel(7.0, 7.0))) == (0, 0, 0)
-    tiles = draw_map(points, picture=lambda index: Image.new("L", (8, 8), 7))
-    assert (np.asarray(tiles) == 7).all(-1).sum() > 26**2, "at least one picture is shown"
-
-
-def test_strips_and_animations(tmp_path: Path) -> None:
+def test_strips_and_films_are_large_enough_to_see(tmp_path: Path) -> None:
     images = [Image.new("L", (8, 8), 60 * index) for index in range(4)]
     line = strip(images)
-    assert line.size == (4 * TILE, TILE)
-    assert [line.getpixel((TILE * i + 3, 3))[0] for i in range(4)] == [0, 60, 120, 180]
-    assert strip(images, 2).size == (2 * TILE, 2 * TILE)
-    film = Image.open(save_animation(images, tmp_path / "film.gif"))
-    assert film.n_frames == 6, "there and back, each end once"
-    assert film.info["loop"] == 0
-    values = []
-    for number in range(6):
-        film.seek(number)
-        values.append(film.convert("L").getpixel((0, 0)))
-    assert values == [0, 60, 120, 180, 120, 60]
-    with pytest.raises(ValueError, match="at least two pictures, not 1"):
-        save_animation(images[:1], tmp_path / "film.gif")
-    with pytest.raises(ValueError, match="4 pictures do not fill rows of 3"):
-        strip(images, 3)
-
-
-def test_ways_between(random: np.random.Generator) -> None:
-    a, b = random.normal(size=(2, 6))
-    line, arc = interpolated(a, b, 5, "linear"), interpolated(a, b, 5, "spherical")
-    for way in (line, arc):
-        assert np.allclose(way[0], a)
-        assert np.allclose(way[-1], b)
-    assert np.allclose(line[2], (a + b) / 2)
-    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    assert np.allclose(np.linalg.norm(interpolated(a, b, 9, "spherical"), axis=1), 1.0)
-    assert np.allclose(interpolated(a, -a, 3, "spherical")[1], 0.0), "opposite ends: no arc is defined"
+    assert line.size == (4 * CELL + GAP, CELL + GAP)
+    assert [line.getpixel((CELL * i + GAP, GAP))[0] for i in range(4)] == [0, 60, 120, 180]
+    assert strip(images, 2).size == (2 * CELL + GAP, 2 * CELL + GAP)
+    with Image.open(film(images, tmp_path / "film.gif")) as moving:
+        assert moving.size == shown(images[0]).size == (SHOWN, SHOWN)
+        assert moving.n_frames == 6, "there and back, each end once"
 
 
 # The app, as a program uses it
@@ -180,14 +64,14 @@ def pixels(path: str) -> np.ndarray:
 
 def test_the_map_decodes_a_place(client, examples: Examples) -> None:
     model = LatentModel(tiny_vae(latent_dim=10), examples)
-    shown = latent_map(model.latents, examples.labels)
-    x, y = shown.points[5]
+    laid_out = lay_out(model.latents, examples.labels)
+    x, y = laid_out.points[5]
     figure, painted, nearest, said = client.predict("PCA", "Dots", float(x), float(y), api_name="/decode_place")
     assert "number 5, of class one" in said
-    wanted = np.asarray(model.decode(shown.latent_at(x, y)[None])[0])
+    wanted = np.asarray(model.decode(laid_out.latent_at(x, y)[None])[0])
     assert np.abs(pixels(painted)[::24, ::24].astype(int) - wanted).max() <= 1
     assert np.abs(pixels(nearest)[12::24, 12::24].astype(int) - examples.images[5, ..., 0]).max() <= 1
-    assert pixels(figure).shape[1] == SIZE
+    assert pixels(figure).shape[1] == MAP_SIZE
     marked = pixels(client.predict("PCA", "Dots", api_name="/look"))
     assert np.array_equal(marked, pixels(figure)), "the place stays marked"
     numbers, *_ = client.predict("t-SNE", "Pictures", api_name="/map")
@@ -197,18 +81,18 @@ def test_the_map_decodes_a_place(client, examples: Examples) -> None:
 
 def test_sliders_move_one_dimension(client, examples: Examples) -> None:
     model = LatentModel(tiny_vae(latent_dim=10), examples)
-    page, shown = "1 to 8 of 10", model.order[:8]
+    page, first = "1 to 8 of 10", model.order[:8]
     latent = model.draw(3)
     painted, *sliders = client.predict("A random draw", 3, None, page, api_name="/begin")
     values = [slider["value"] for slider in sliders]
-    assert values == [round(float(value), 2) for value in latent[shown]]
-    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
+    assert values == [round(float(value), 2) for value in latent[first]]
+    assert np.abs(pixels(painted)[12::24, 12::24].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
     rows = client.predict(page, api_name="/traverse")["value"]
-    assert pixels(rows).shape == (8 * TILE, 9 * TILE)
+    assert pixels(rows).shape == (8 * CELL + GAP, 9 * CELL + GAP)
     start, values[0] = pixels(painted), 2.5
     painted = client.predict(page, *values, api_name="/move")
-    latent[shown[0]] = 2.5
-    assert np.abs(pixels(painted)[16::32, 16::32].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
+    latent[first[0]] = 2.5
+    assert np.abs(pixels(painted)[12::24, 12::24].astype(int) - np.asarray(model.decode(latent[None])[0])).max() <= 1
     painted, *sliders = client.predict(page, api_name="/reset")
     assert np.array_equal(pixels(painted), start)
     assert sliders[0]["value"] != 2.5
@@ -232,9 +116,10 @@ def test_a_latent_beyond_the_sliders_stays_until_it_is_moved() -> None:
 def test_rows_move_one_dimension_from_end_to_end() -> None:
     model = LatentModel(tiny_vae(latent_dim=3))
     rows = np.asarray(Sliders(model).traversal([0.5, 0.0, -0.5], "1 to 3 of 3").convert("L"))
-    assert rows.shape == (3 * TILE, 9 * TILE)
+    assert rows.shape == (3 * CELL + GAP, 9 * CELL + GAP)
     for row, column, latent in ((0, 0, [-3, 0, -0.5]), (1, 8, [0.5, 3, -0.5]), (2, 4, [0.5, 0, 0])):
-        tile = rows[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        top, left = GAP + row * CELL, GAP + column * CELL
+        tile = rows[top : top + TILE, left : left + TILE]
         assert np.array_equal(tile[6::12, 6::12], np.asarray(model.decode(np.array([latent]))[0]))
 
 
@@ -282,8 +167,8 @@ def test_between_two_pictures(client, examples: Examples, tmp_path: Path) -> Non
         examples.picture(number).resize((50, 30)).save(tmp_path / f"{number}.png")
     one, other = (handle_file(str(tmp_path / f"{number}.png")) for number in (0, 1))
     row, film, pairs, still, moving = client.predict(one, other, 5, "spherical", api_name="/between")
-    assert pixels(row).shape == (TILE, 5 * TILE)
-    assert pixels(pairs).shape == (TILE, 4 * TILE)
+    assert pixels(row).shape == (CELL + GAP, 5 * CELL + GAP)
+    assert pixels(pairs).shape == (CELL + GAP, 4 * CELL + GAP)
     assert 2 <= Image.open(film).n_frames <= 8, "frames that look alike are one"
     assert still["value"] if isinstance(still, dict) else still
     assert moving

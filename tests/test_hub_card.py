@@ -376,7 +376,9 @@ def test_published_code_blocks_run_over_http(folder: Path, tmp_path: Path, hub: 
     ModelCard(pinned).validate()
     (tmp_path / "reader").mkdir()
     reader = {**hub.environment(), "HF_HUB_OFFLINE": "0"}
-    assert card_code.run_python(pinned, tmp_path / "reader", reader) == 4
+    assert card_code.write_python(pinned, tmp_path / "reader") == 4
+    card_code.run(tmp_path / "reader", home=tmp_path / "reader home", environment=reader)
+    assert len(card_code.outcome(tmp_path / "reader")) == 4
     assert (tmp_path / "reader" / "sample.png").is_file()
     assert any(commit.oid in request and "model_index.json" in request for request in hub.requests)
 

@@ -8,13 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bare import run_python
+from bare import run_python, together
 from hub_client import talk_to
 from hub_server import TOKEN, HubServer
 from hub_toys import TRAINING, draw, other_code, tiny_ddpm, tiny_points, tiny_vae
@@ -187,13 +188,10 @@ def run(shelf: Shelf, python: Path | str, code: str, home: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def without(shelf: Shelf, bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run(shelf, bare_python, WITHOUT, tmp_path_factory.mktemp("without"))
-
-
-@pytest.fixture(scope="module")
-def with_package(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run(shelf, sys.executable, WITH, tmp_path_factory.mktemp("with"))
+def outcomes(shelf: Shelf, bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    programs = {"without": (bare_python, WITHOUT), "with_package": (sys.executable, WITH)}
+    done = together(*(partial(run, shelf, *programs[kind], tmp_path_factory.mktemp(kind)) for kind in programs))
+    return dict(zip(programs, done, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -201,9 +199,9 @@ def with_package(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Outc
     [("without", 3, "make sure you are authenticated"), ("with_package", 5, "hf auth login")],
 )
 def test_every_way_gives_the_same_samples(
-    kind: str, count: int, advice: str, shelf: Shelf, request: pytest.FixtureRequest
+    kind: str, count: int, advice: str, shelf: Shelf, outcomes: dict[str, Outcome]
 ) -> None:
-    outcome = request.getfixturevalue(kind)
+    outcome = outcomes[kind]
     for repo in MADE:
         files = sorted(outcome.home.glob(f"{repo.removeprefix('tester/')}-*.npy"))
         assert len(files) >= count
@@ -215,20 +213,19 @@ def test_every_way_gives_the_same_samples(
     assert advice in refused
 
 
-def test_half_precision_is_the_same_with_and_without_the_package(
-    shelf: Shelf, without: Outcome, with_package: Outcome
-) -> None:
-    half = np.load(without.home / "half.npy")
-    assert np.array_equal(half, np.load(with_package.home / "half.npy"))
-    assert np.array_equal(half, np.load(without.home / "half-copied.npy"))
+def test_half_precision_is_the_same_with_and_without_the_package(shelf: Shelf, outcomes: dict[str, Outcome]) -> None:
+    without = outcomes["without"].home
+    half = np.load(without / "half.npy")
+    assert np.array_equal(half, np.load(outcomes["with_package"].home / "half.npy"))
+    assert np.array_equal(half, np.load(without / "half-copied.npy"))
     plain = shelf.expected("tester/vae")
     assert 0.0 < np.abs(half.astype(float) - plain).max() < 1e-2
 
 
-def test_what_was_saved_without_the_package_is_one_of_our_folders(shelf: Shelf, without: Outcome) -> None:
+def test_what_was_saved_without_the_package_is_one_of_our_folders(shelf: Shelf, outcomes: dict[str, Outcome]) -> None:
     """Its code and weights are those that were published, under the same names, so the package opens it, too."""
     for repo, folder in shelf.folders.items():
-        copy = without.home / f"copy-of-copy-{repo.removeprefix('tester/')}"
+        copy = outcomes["without"].home / f"copy-of-copy-{repo.removeprefix('tester/')}"
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             assert np.array_equal(draw(load(copy), **MADE[repo][2]), shelf.expected(repo))
@@ -263,16 +260,20 @@ for repo, (options, coded, revision) in wanted.items():
 }
 
 
-@pytest.mark.parametrize("kind", OFFLINE)
-def test_offline_from_the_cache(kind: str, shelf: Shelf, request: pytest.FixtureRequest) -> None:
-    outcome: Outcome = request.getfixturevalue(kind)
+def test_offline_from_the_cache(shelf: Shelf, outcomes: dict[str, Outcome]) -> None:
     asked = len(shelf.server.requests)
     env = {**shelf.server.environment(None), "HF_HUB_OFFLINE": "1"}
-    run_python(outcome.python, SAMPLE + OFFLINE[kind], outcome.home, env, shelf.wanted, TOKEN)
+
+    def run_offline(kind: str) -> str:
+        outcome = outcomes[kind]
+        return run_python(outcome.python, SAMPLE + OFFLINE[kind], outcome.home, env, shelf.wanted, TOKEN)
+
+    together(*(partial(run_offline, kind) for kind in OFFLINE))
     assert len(shelf.server.requests) == asked
-    for repo in MADE:
-        drawn = np.load(outcome.home / f"{repo.removeprefix('tester/')}_offline.npy")
-        assert np.array_equal(drawn, shelf.expected(repo))
+    for kind in OFFLINE:
+        for repo in MADE:
+            drawn = np.load(outcomes[kind].home / f"{repo.removeprefix('tester/')}_offline.npy")
+            assert np.array_equal(drawn, shelf.expected(repo)), f"{repo} {kind}"
 
 
 # Versions of the code
@@ -297,9 +298,15 @@ def test_two_versions_of_the_code_in_one_process(shelf: Shelf, bare_python: Path
     talk_to(shelf.server, monkeypatch, tmp_path / "cache")
     put(shelf.server, "tester/negative", other)
     plain, other_plain = shelf.expected("tester/vae"), draw(tiny_vae(seed=5))
-    for order in (["tester/vae", "tester/negative"], ["tester/negative", "tester/vae"]):
+    orders = (["tester/vae", "tester/negative"], ["tester/negative", "tester/vae"])
+
+    def run_in(order: list[str]) -> str:
+        env = shelf.server.environment(None)
+        return run_python(bare_python, VERSIONS, tmp_path / order[0], env, json.dumps(order), TOKEN)
+
+    together(*(partial(run_in, order) for order in orders))
+    for order in orders:
         home = tmp_path / order[0]
-        run_python(bare_python, VERSIONS, home, shelf.server.environment(None), json.dumps(order), TOKEN)
         assert np.array_equal(np.load(home / "vae.npy"), plain)
         assert np.allclose(np.load(home / "negative.npy"), 1.0 - other_plain, atol=1e-6)
 
@@ -349,7 +356,7 @@ def test_variants_lie_beside_the_plain_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_stock_and_remotely_loaded_pipelines_have_variants_too(tmp_path: Path) -> None:
+def test_stock_networks_have_variants_too(tmp_path: Path) -> None:
     folder = export(tiny_ddpm(num_classes=4), tmp_path / "ddpm", variants=["fp16"])
     half = load(folder, variant="fp16", torch_dtype=torch.float16)
     assert half.unet.dtype == torch.float16

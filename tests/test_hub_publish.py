@@ -468,18 +468,35 @@ def test_a_full_disk(tmp_path: Path, folder: Path) -> None:
         assert TOKEN not in done.stdout + done.stderr
 
 
-def test_a_training_that_cannot_publish_is_kept(tmp_path: Path) -> None:
+def training(folder: Path, *words: str) -> list[str]:
+    flags = ["--preset", "tiny", "--max_train_steps", "2", "--output_dir", str(folder)]
+    return ["train", "vae", *flags, "--push_to_hub", "--hub_model_id", REPO, *words]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_training_pushes_when_asked(hub: HubServer, tmp_path: Path, capsys) -> None:
+    assert main(training(tmp_path / "trained")) == 0
+    shown = "".join(capsys.readouterr())
+    repo = hub.repos[REPO]
+    files = head(hub)
+    assert not repo.private
+    assert f"Published: {hub.url}/{REPO} at {repo.commits[1].sha}" in shown
+    assert {"README.md", "model_index.json", "samples.png", "training.json"} <= set(files)
+    assert not [name for name in files if name.startswith(("checkpoint-", "logs", "samples/"))]
+    assert "hub_token" not in json.loads(files["training.json"])["args"]
+    assert_no_token(shown, hub, tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_training_that_cannot_publish_is_kept(hub: HubServer, tmp_path: Path, capsys) -> None:
     """--push_to_hub with a token that may not write: the folder stays, and the message holds the command to go on."""
     folder = tmp_path / "trained"
-    words = ["train", "vae", "--preset", "tiny", "--max_train_steps", "2", "--output_dir", str(folder)]
-    words += ["--push_to_hub", "--hub_model_id", REPO, "--hub_token", "hf_secretword"]
-    with HubServer() as server:
-        server.add_token("hf_secretword", "read")
-        env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **server.environment(None)}
-        done = subprocess.run([sys.executable, "-m", "hf_genzoo.cli", *words], env=env, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"genzoo publish {folder} --repo_id {REPO}" in done.stderr
-    assert "may only read" in done.stderr
+    hub.add_token("hf_secretword", "read")
+    assert main(training(folder, "--hub_token", "hf_secretword")) == 1
+    shown = capsys.readouterr()
+    assert f"genzoo publish {folder} --repo_id {REPO}" in shown.err
+    assert "may only read" in shown.err
     assert json.loads((folder / "model_index.json").read_text())
-    assert "hf_secretword" not in done.stdout + done.stderr
+    assert "hf_secretword" not in "".join(shown)
     assert not files_with("hf_secretword", tmp_path)
+    assert hub.snapshot(everything=True) == {}

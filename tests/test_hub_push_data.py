@@ -80,17 +80,16 @@ def tiny(family: str, out: str, *words: str) -> list[str]:
     return ["train", family, *flags, *words]
 
 
-def test_a_map_style_training_reads_the_published_commit(tmp_path: Path) -> None:
-    with HubServer() as hub:
-        output = ok(clean(hub, tmp_path / "one", "push-data", "digits", "--repo_id", REPO))
-        sha = hub.repos[KEY].commits[-1].sha
-        assert f"{hub.url}/{KEY} at commit {sha}" in output
-        assert not hub.repos[KEY].private
-        assert len(hub.repos[KEY].commits) == 2, "the creation, and all of the data in one"
-        hub.repos[KEY].add("spoilt", {"README.md": b"", "data/train-00000-of-00001.parquet": b"none"})
-        hub.requests.clear()
-        ok(clean(hub, tmp_path / "two", *tiny("vae", "out", "--dataset_revision", sha), token=None))
-    data = json.loads((tmp_path / "two" / "out" / "training.json").read_text())["data"]
+def test_a_map_style_training_reads_the_published_commit(hub: HubServer, tmp_path: Path, capsys) -> None:
+    assert main(["push-data", "digits", "--repo_id", REPO]) == 0
+    sha = hub.repos[KEY].commits[-1].sha
+    assert f"{hub.url}/{KEY} at commit {sha}" in capsys.readouterr().out
+    assert not hub.repos[KEY].private
+    assert len(hub.repos[KEY].commits) == 2, "the creation, and all of the data in one"
+    hub.repos[KEY].add("spoilt", {"README.md": b"", "data/train-00000-of-00001.parquet": b"none"})
+    hub.requests.clear()
+    ok(clean(hub, tmp_path / "reader", *tiny("vae", "out", "--dataset_revision", sha), token=None))
+    data = json.loads((tmp_path / "reader" / "out" / "training.json").read_text())["data"]
     local = image_dataset(DataArgs(dataset_name="digits", num_channels=1, resolution=8))
     assert data == {"name": REPO, "split": "train", "fingerprint": local.fingerprint, "num_samples": local.num_samples}
     assert f"GET /{KEY}/resolve/{sha}/data/train-00000-of-00001.parquet" in hub.requests

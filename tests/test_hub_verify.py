@@ -2,10 +2,12 @@
 
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hub_toys import other_code, tiny_ddpm, tiny_vae
+from ways import verify_all
 
 from hf_genzoo.hub import export, load, report, verify
 from hf_genzoo.hub.check_folder import check_folder
@@ -22,8 +24,23 @@ def named(results: list[Result], start: str) -> Result:
     return result
 
 
-def test_a_good_folder_passes_both_ways_with_equal_samples(folder: Path) -> None:
-    results = verify(folder)
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
+    """Four folders verified side by side: two by `verify`, and two that are broken by what runs many at once."""
+    home = tmp_path_factory.mktemp("verified")
+    good, stock = export(tiny_vae(), home / "a good folder"), export(tiny_ddpm(), home / "stock")
+    broken = {name: export(tiny_vae(), home / name) for name in ("needs the package", "ignores the generator")}
+    other_code(broken["needs the package"], ("import torch\n", "import hf_genzoo\nimport torch\n"))
+    change = ("generator=generator, device=self._execution_device", "device=self._execution_device")
+    other_code(broken["ignores the generator"], change)
+    (home / "work").mkdir()
+    with ThreadPoolExecutor() as pool:
+        both, one = pool.submit(verify, good), pool.submit(verify, stock, ways=[3])
+        return {**verify_all(broken, home / "work"), "good": both.result(), "stock": one.result()}
+
+
+def test_a_good_folder_passes_both_ways_with_equal_samples(seen: dict[str, list[Result]]) -> None:
+    results = seen["good"]
     assert [result.way.split(" (")[0] for result in results] == [
         "files",
         "without hf_genzoo",
@@ -37,19 +54,30 @@ def test_a_good_folder_passes_both_ways_with_equal_samples(folder: Path) -> None
     assert report(results).count("ok  ") == 4
 
 
-def test_a_stock_folder_passes_without_remote_code(tmp_path: Path) -> None:
-    results = verify(export(tiny_ddpm(), tmp_path / "ddpm"), ways=[3])
-    assert all(result.ok for result in results), report(results)
-    assert "DDIMPipeline.from_pretrained" in named(results, "stock").detail
+def test_a_stock_folder_passes_without_remote_code(seen: dict[str, list[Result]]) -> None:
+    files, stock = seen["stock"]
+    assert files.ok
+    assert stock.ok, report([stock])
+    assert stock.way.startswith("stock")
+    assert "DDIMPipeline.from_pretrained" in stock.detail
 
 
-def test_code_that_needs_the_package_fails_without_it(folder: Path) -> None:
-    other_code(folder, ("import torch\n", "import hf_genzoo\nimport torch\n"))
-    results = verify(folder, ways=[1])
+def test_code_that_needs_the_package_fails_without_it(seen: dict[str, list[Result]]) -> None:
+    results = seen["needs the package"]
     assert "imports 'hf_genzoo'" in named(results, "files").detail
     way = named(results, "without")
     assert not way.ok
     assert "No module named 'hf_genzoo'" in way.detail
+    assert "without hf_genzoo (remote code trusted) failed" in named(results, "same").detail
+
+
+def test_samples_that_do_not_come_from_the_generator_fail(seen: dict[str, list[Result]]) -> None:
+    results = seen["ignores the generator"]
+    assert named(results, "files").ok
+    way = named(results, "without")
+    assert not way.ok
+    assert "the same seed does not give the same sample twice: values differ by up to" in way.detail
+    assert named(results, "with ").ok, "the installed class does use it"
 
 
 def test_missing_weights_fail(folder: Path) -> None:
@@ -60,15 +88,6 @@ def test_missing_weights_fail(folder: Path) -> None:
     (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"no pickle is ever opened")
     with pytest.raises(OSError, match=r"diffusion_pytorch_model\.safetensors found in directory .*a folder"):
         load(folder)
-
-
-def test_samples_that_do_not_come_from_the_generator_fail(folder: Path) -> None:
-    other_code(folder, ("generator=generator, device=self._execution_device", "device=self._execution_device"))
-    results = verify(folder, ways=[1])
-    assert named(results, "files").ok
-    way = named(results, "without")
-    assert not way.ok
-    assert "the same seed does not give the same sample twice: values differ by up to" in way.detail
 
 
 def test_a_folder_that_is_none_and_a_way_that_is_none(tmp_path: Path) -> None:

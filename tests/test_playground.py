@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,35 +130,3 @@ def test_it_learns_the_ring_and_shows_vanishing_gradients(page: dict[str, Any]) 
     # Arjovsky & Bottou 2017, section 2: with a discriminator far ahead the minimax loss has nothing left to say.
     # Both have the same D: per point the two gradients are D(x) and 1 - D(x) times its slope.
     assert page["vanishing"]["gradient"] < 0.3 * page["alive"]["gradient"]
-
-
-@pytest.mark.browser
-def test_the_page_learns_at_ten_frames_a_second_and_can_be_paused_and_shared(browser: Any, tmp_path: Path) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(SCRIPT.with_name("index.html").as_uri())
-    page.wait_for_timeout(4000)
-    facts = page.locator("#facts")
-    frames = int(facts.locator("div", has_text="frames a second").locator("b").inner_text())
-    assert frames >= 10
-    page.keyboard.press("Space")
-    page.wait_for_timeout(300)
-    before = facts.inner_text()
-    page.wait_for_timeout(500)
-    assert facts.inner_text() == before, "paused"
-    assert "paused" in before
-    page.keyboard.press("s")
-    assert facts.inner_text() != before, "one step"
-    page.keyboard.press("r")
-    assert facts.locator("div", has_text="steps of G").locator("b").inner_text() == "0"
-    page.get_by_label("Loss", exact=False).first.select_option("hinge")
-    page.get_by_role("button", name="Copy link").click()
-    shared = context.new_page()
-    shared.goto(page.url)
-    assert shared.locator("select[name=loss]").input_value() == "hinge"
-    shared.locator("input[name=seed]").fill("-1")
-    assert "give a whole number from 0" in shared.locator("#message").inner_text()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert errors == []

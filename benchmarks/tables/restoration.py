@@ -5,8 +5,8 @@
 One network (two stages, a map of features in the middle) under one corruption after another, on the digits of this
 package, and on photographs and emoji of 64 x 64. The trivial answers: the noisy picture itself; the small one enlarged
 bicubically; the mean colour of the known pixels in the hole; the grey picture. Both answers are judged against the
-undamaged picture in the same way. Colour has four stages and more steps: what colour a place has, one sees from afar. The last row is another question: digits in 16 numbers, against as many principal
-components.
+undamaged picture in the same way. Colour has four stages and more steps: what colour a place has, one sees from afar.
+The last row is another question: digits in 16 numbers, against as many principal components.
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from .examples import Examples
 from .guard import MAX_QUEUE, MAX_UPLOAD
 from .image_tab import add_image_tab
 from .latent_explorer import add_latent_tabs
-from .latent_model import latent_dim
+from .latent_model import has_vector_latent
 from .sampling_tab import add_sampling_tab
 from .tasks import task_of
 
@@ -70,7 +70,7 @@ def build_app(
         gr.Markdown(f"# {title}\n\n{about}{card}".rstrip())
         if task.kind == "image to image":
             add_image_tab(pipeline, task, examples, defaults or {})
-        elif task.kind == "sampling" and not (task.points or task.classes) and latent_dim(pipeline) is not None:
+        elif task.kind == "sampling" and not (task.points or task.classes) and has_vector_latent(pipeline):
             # With classes a latent alone is no picture: each would be of a class drawn anew.
             with gr.Tabs():
                 with gr.Tab("Sample"):

@@ -11,11 +11,10 @@ from PIL import Image
 
 from .guard import MAX_SEED, check_upload, check_whole, friendly
 from .latent_model import LatentModel
-from .strips import save_animation, strip
+from .pictures import film, strip
 from .upload import upload
 
 MIN_STEPS, MAX_STEPS = 3, 24
-MODES = ("linear", "spherical")
 _OFFERED = 8  # examples under the two pictures
 
 
@@ -27,7 +26,7 @@ def add_between_tab(model: LatentModel) -> None:
         with gr.Row():
             steps = gr.Slider(MIN_STEPS, MAX_STEPS, value=9, step=1, label="Pictures on the way", min_width=150)
             mode = gr.Radio(
-                list(MODES),
+                ["linear", "spherical"],
                 value="linear" if model.encodes else "spherical",
                 label="Way",
                 info="Straight, or along the arc, where the prior has its mass.",
@@ -37,7 +36,7 @@ def add_between_tab(model: LatentModel) -> None:
         row = _result("The way", "between-strip")
         with gr.Row():
             with gr.Column(min_width=200):
-                film = _result("There and back", "between-film")
+                moving = _result("There and back", "between-film")
             with gr.Column(min_width=200, visible=model.encodes):
                 pairs = _result("Each picture, and what the model makes of it", "between-pairs")
         with gr.Row():
@@ -47,20 +46,18 @@ def add_between_tab(model: LatentModel) -> None:
     @friendly
     def between(one: Any, other: Any, steps: float, mode: str) -> Iterator[list[Any]]:
         count = check_whole("The number of pictures", steps, MIN_STEPS, MAX_STEPS)
-        if mode not in MODES:
-            raise ValueError(f"There is no way {mode!r}; choose {' or '.join(MODES)}.")
         ends, originals = _ends(model, one, other)
-        images = model.decode(interpolated(ends[0], ends[1], count, mode))
+        images = model.between(ends[0], ends[1], count, mode)
         with tempfile.TemporaryDirectory(prefix="genzoo-demo-") as folder:
-            still, moving = Path(folder) / "strip.png", Path(folder) / "animation.gif"
+            still, animation = Path(folder) / "strip.png", Path(folder) / "animation.gif"
             line = strip(images)
             line.save(still)
-            save_animation(images, moving)
-            files = [gr.update(value=str(file), interactive=True) for file in (still, moving)]
+            film(images, animation)
+            files = [gr.update(value=str(file), interactive=True) for file in (still, animation)]
             # gradio copies the files to its cache before it asks for more, so they can go afterwards.
-            yield [line, str(moving), _compared(originals, images), *files]
+            yield [line, str(animation), _compared(originals, images), *files]
 
-    outputs = [row, film, pairs, strip_file, film_file]
+    outputs = [row, moving, pairs, strip_file, film_file]
     go.click(
         between,
         [one, other, steps, mode],
@@ -85,16 +82,6 @@ def _compared(originals: list[Image.Image] | None, images: list[Image.Image]) ->
         return None
     ends = [image.resize(images[0].size, Image.Resampling.LANCZOS) for image in originals]
     return strip([ends[0], images[0], ends[1], images[-1]])
-
-
-def interpolated(start: np.ndarray, end: np.ndarray, steps: int, mode: str) -> np.ndarray:
-    """(steps, d) latents from `start` to `end`, (d,) each, both included: on the line, or on the arc around 0."""
-    t = np.linspace(0.0, 1.0, steps)[:, None]
-    lengths = np.linalg.norm(start) * np.linalg.norm(end)
-    angle = np.arccos(np.clip(start @ end / lengths, -1.0, 1.0)) if mode == "spherical" and lengths > 0 else 0.0
-    if np.sin(angle) < 1e-4:  # the line was asked for, or no arc is defined
-        return (1.0 - t) * start + t * end
-    return (np.sin((1.0 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)
 
 
 def _add_ends(model: LatentModel) -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ DESCRIPTION = """\
 Open an app for a trained model in the browser: it samples, changes or paints pictures, whatever the model does, and
 explores its latent space where it has one.
 
-gan2d, in place of a model, is a playground: a small GAN in the plane that learns in the browser while one watches."""
+gan2d, in place of a model, is a playground: a small GAN in the plane that learns in the browser while one watches.
+`genzoo publish gan2d --repo_id you/gan-playground` puts it on the Hub, for anyone to open."""
 EPILOG = """\
 examples:
   genzoo demo outputs/ddpm-digits      a folder that a training has left

@@ -15,7 +15,7 @@ def add_latent_tabs(pipeline: DiffusionPipeline, examples: Examples | None) -> N
     """Put the explorer's tabs into the page that is being built.
 
     Args:
-        pipeline: Has a vector latent (`latent_model.LatentModel`).
+        pipeline: Has a vector latent (`latent_model.has_vector_latent`).
         examples: Real pictures, for the map; without them, or without an encoder, there is none.
     """
     model = LatentModel(pipeline, examples)

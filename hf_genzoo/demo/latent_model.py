@@ -1,6 +1,6 @@
-"""What the latent explorer needs of a pipeline, whatever it is called there: to decode latents, maybe to encode."""
+"""A pipeline's latent API (`decode`, `interpolate`, `traverse`, maybe `encode`) as the latent explorer uses it."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,32 +15,24 @@ BATCH = 256
 LEAST_LIMIT = 3.0  # standard deviations of the prior that a slider spans at least
 
 
-def latent_dim(pipeline: DiffusionPipeline) -> int | None:
-    """Length of the vector that a pipeline paints from; None where it paints from anything else."""
-    configs = [getattr(part, "config", None) for part in pipeline.components.values()]
-    # A transformers component keeps its settings as attributes, and has no such latent.
-    dims = [config.get("latent_dim") for config in configs if isinstance(config, Mapping)]
-    return next((dim for dim in dims if isinstance(dim, int)), None)
+def has_vector_latent(pipeline: DiffusionPipeline) -> bool:
+    """Whether a pipeline paints from a vector and has the calls that our pipelines have for it."""
+    return all(hasattr(pipeline, name) for name in ("latent_dim", "decode", "interpolate", "traverse"))
 
 
 class LatentModel:
     """A pipeline with a vector latent.
 
     Args:
-        pipeline: Has `encode` and `decode`, or a call that takes `latents` (B, d).
+        pipeline: Has the latent API (`has_vector_latent`).
         examples: Pictures whose latents tell which dimensions matter; without them or an encoder, all count alike.
-
-    Raises:
-        ValueError: The pipeline has no vector latent.
     """
 
     def __init__(self, pipeline: DiffusionPipeline, examples: Examples | None = None) -> None:
-        self.pipeline, self.examples = pipeline, examples
-        self.encodes = callable(getattr(pipeline, "encode", None))
-        dim = latent_dim(pipeline)
-        if dim is None:
-            raise ValueError(f"{type(pipeline).__name__} has no vector latent")
-        self.dim = dim
+        self.pipeline: Any = pipeline
+        self.examples = examples
+        self.encodes = hasattr(pipeline, "encode")
+        self.dim: int = self.pipeline.latent_dim
         self.latents = self._encode_examples()
         spread = np.ones(self.dim) if self.latents is None else self.latents.std(0)
         self.order = np.argsort(-spread, kind="stable")
@@ -55,17 +47,31 @@ class LatentModel:
 
     def encode(self, images: list[Image.Image]) -> NDArray[np.float32]:
         """Latents (B, d) of pictures."""
-        pipeline: Any = self.pipeline
-        return pipeline.encode(images).cpu().float().numpy()
+        return self.pipeline.encode(images).cpu().float().numpy()
 
     def decode(self, latents: NDArray[np.floating]) -> list[Image.Image]:
         """Pictures of latents (B, d)."""
-        pipeline: Any = self.pipeline
-        rows = torch.from_numpy(np.ascontiguousarray(latents, dtype=np.float32))
-        if callable(getattr(pipeline, "decode", None)):
-            return pipeline.decode(rows).images
-        return pipeline(batch_size=len(rows), latents=rows).images
+        return self.pipeline.decode(_tensor(latents)).images
+
+    def between(
+        self, start: NDArray[np.floating], end: NDArray[np.floating], steps: int, mode: str
+    ) -> list[Image.Image]:
+        """Pictures of the latents from `start` to `end`, (d,) each, both included.
+
+        Raises:
+            ValueError: There is no such mode.
+        """
+        return self.pipeline.interpolate(_tensor(start), _tensor(end), steps=steps, mode=mode).images
+
+    def traversal(self, latent: Sequence[float], dimensions: Sequence[int], steps: int) -> list[Image.Image]:
+        """One dimension of a latent (d,) after another moved from one end of its slider to the other in `steps`."""
+        ends = (-self.limit, self.limit)
+        return self.pipeline.traverse(_tensor(latent), dims=dimensions, range=ends, steps=steps).images
 
     def draw(self, seed: int) -> NDArray[np.float32]:
         """A latent (d,) of the prior."""
         return torch.randn(self.dim, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def _tensor(latents: Sequence[float] | NDArray[np.floating]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(latents, dtype=np.float32))

@@ -6,15 +6,15 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from .guard import check_between, friendly
-from .latent_map import METHODS, LatentMap, latent_map
-from .latent_model import LatentModel
-from .map_figure import SIZE, Frame, draw_map
-from .strips import enlarged
+from hf_genzoo.pipelines._latent_map import MAP_METHODS, LatentMap, lay_out
+from hf_genzoo.pipelines._map_figure import MAP_SIZE, Frame, draw_map
 
-_TITLES = dict(zip(("PCA", "t-SNE"), METHODS, strict=True))
+from .guard import check_between, friendly
+from .latent_model import LatentModel
+from .pictures import shown
+
+_TITLES = dict(zip(("PCA", "t-SNE"), MAP_METHODS, strict=True))
 _LOOKS = ("Dots", "Pictures")
-_SHOWN = 192  # pixels a side of the decoded picture
 _INVITATION = "Click the map, or give a place and press Decode."
 
 
@@ -37,7 +37,7 @@ class DataMap:
             raise ValueError(f"There is no map {title!r}; choose PCA or t-SNE.")
         if title not in self._maps:
             try:
-                self._maps[title] = latent_map(self.latents, self.examples.labels, _TITLES[title])
+                self._maps[title] = lay_out(self.latents, self.examples.labels, _TITLES[title])
             except ImportError as error:  # the person in front of the page may well be the one who can install it
                 raise ValueError(f"{title} is not to be had here: {error}") from error
         return self._maps[title]
@@ -49,19 +49,19 @@ class DataMap:
 
     def numbers(self, title: str) -> str:
         """What the map keeps, in plain words."""
-        shown = self.of(title)
+        laid_out = self.of(title)
         lines = [
-            f"**Trustworthiness {shown.trustworthiness:.2f}**: 1 if neighbours on the map are neighbours among the"
+            f"**Trustworthiness {laid_out.trustworthiness:.2f}**: 1 if neighbours on the map are neighbours among the"
             " latents, about 0.5 by chance."
         ]
-        if shown.knn_accuracy is not None and self.examples.labels is not None:
+        if laid_out.knn_accuracy is not None and self.examples.labels is not None:
             most = np.unique(self.examples.labels, return_counts=True)[1].max() / len(self.examples)
             lines.append(
-                f"**Neighbours' vote {shown.knn_accuracy:.0%}**: how often the pictures around one on the map tell its"
-                f" class. Always saying the most frequent one would be right in {most:.0%}."
+                f"**Neighbours' vote {laid_out.knn_accuracy:.0%}**: how often the pictures around one on the map tell"
+                f" its class. Always saying the most frequent one would be right in {most:.0%}."
             )
-        if shown.explained is not None:
-            lines.append(f"The plane keeps {shown.explained:.0%} of the latents' variance.")
+        if laid_out.explained is not None:
+            lines.append(f"The plane keeps {laid_out.explained:.0%} of the latents' variance.")
         else:
             lines.append(
                 "Distances between groups and their sizes mean nothing on a t-SNE map, and there is no exact way back:"
@@ -71,17 +71,17 @@ class DataMap:
 
     def at(self, title: str, x: float, y: float) -> tuple[Image.Image, Image.Image, str]:
         """What the model paints at a place, the data picture nearest to it, and which that is."""
-        shown = self.of(title)
-        frame = Frame.of(shown.points)
+        laid_out = self.of(title)
+        frame = Frame.of(laid_out.points)
         for axis, value, centre in zip("xy", (x, y), frame.centre, strict=True):
             check_between(axis, value, round(centre - 2 * frame.half, 1), round(centre + 2 * frame.half, 1))
-        near = shown.nearest(x, y)
+        near = laid_out.nearest(x, y)
         name = self.examples.label_name(near)
-        painted = self.model.decode(np.atleast_2d(shown.latent_at(x, y)))[0]
+        painted = self.model.decode(np.atleast_2d(laid_out.latent_at(x, y)))[0]
         said = f"At ({x:.3g}, {y:.3g}). The nearest picture is number {near}" + (
             f", of class {name}." if name else "."
         )
-        return enlarged(painted, _SHOWN), enlarged(self.examples.picture(near), _SHOWN), said
+        return shown(painted), shown(self.examples.picture(near)), said
 
 
 def add_map_tab(model: LatentModel) -> None:
@@ -140,14 +140,14 @@ def add_map_tab(model: LatentModel) -> None:
     @friendly
     def click(method: str, look: str, event: gr.SelectData) -> Any:
         column, row = event.index
-        if row >= SIZE:  # the legend
+        if row >= MAP_SIZE:  # the legend
             return gr.skip()
         x, y = Frame.of(maps.of(method).points).place(column, row)
         return [*decode_place(method, look, x, y), round(x, 3), round(y, 3)]
 
-    shown = [figure, painted, nearest, said, place]
+    marked = [figure, painted, nearest, said, place]
     common: dict[str, Any] = {"concurrency_id": "model", "show_progress_on": said}
-    method.change(change_map, [method, look], [numbers, *shown, x, y], api_name="map", **common)
+    method.change(change_map, [method, look], [numbers, *marked, x, y], api_name="map", **common)
     look.change(change_look, [method, look, place], figure, api_name="look", **common)
-    figure.select(click, [method, look], [*shown, x, y], api_visibility="private", **common)
-    decode.click(decode_place, [method, look, x, y], shown, api_name="decode_place", **common)
+    figure.select(click, [method, look], [*marked, x, y], api_visibility="private", **common)
+    decode.click(decode_place, [method, look, x, y], marked, api_name="decode_place", **common)

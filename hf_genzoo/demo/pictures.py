@@ -1,4 +1,4 @@
-"""Pictures on their way to the page: grids, previews of unfinished ones, and files to take home."""
+"""Pictures on their way to the page: how large they are shown, previews of unfinished ones, and files to take home."""
 
 import json
 import math
@@ -10,25 +10,33 @@ from typing import Any
 
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.pil_utils import make_image_grid
 from PIL import Image
 from torch import Tensor
+
+from hf_genzoo.images import enlarged, image_grid, save_animation
 
 SMALL = 128
 """Pictures with fewer pixels a side are enlarged without smoothing, so that one sees what the model makes."""
 PREVIEW_SIDE = 512
+TILE = 96
+"""Pixels a side of small pictures in a strip."""
+SHOWN = 192
+"""Pixels a side of a small picture that stands alone."""
 
 
-def grid(images: Sequence[Image.Image], tile: int | None = None) -> Image.Image:
-    """Pictures laid out in a square, row by row, each enlarged by a whole factor up to `tile` pixels a side."""
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    width, height = images[0].size
-    factor = max(1, (tile or SMALL) // max(width, height))
-    size = (width * factor, height * factor)
-    cells = [image.convert("RGB").resize(size, Image.Resampling.NEAREST) for image in images]
-    cells += [Image.new("RGB", size, "white")] * (rows * columns - len(cells))
-    return make_image_grid(cells, rows, columns)
+def shown(image: Image.Image) -> Image.Image:
+    """A picture at a size that one can see."""
+    return enlarged(image.convert("RGB"), SHOWN)
+
+
+def strip(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """Pictures beside one another; in rows of `columns`, if given."""
+    return image_grid(images, columns or len(images), TILE)
+
+
+def film(images: Sequence[Image.Image], path: Path) -> Path:
+    """A GIF that goes through the pictures and back again."""
+    return save_animation(images, path, min_size=SHOWN)
 
 
 def preview(pipeline: DiffusionPipeline, latents: Any) -> Image.Image | None:
@@ -51,7 +59,7 @@ def preview(pipeline: DiffusionPipeline, latents: Any) -> Image.Image | None:
     sample = sample / sample.std().clamp(min=1.0)
     images: Any = VaeImageProcessor().postprocess(sample, output_type="pil")
     columns = math.ceil(math.sqrt(len(images)))
-    return grid(images, tile=max(1, PREVIEW_SIDE // columns))
+    return image_grid(images, columns, PREVIEW_SIDE // columns)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def write_files(images: Sequence[Image.Image], settings: Mapping[str, Any], fold
     )
     for image, path in zip(images, files.pictures, strict=True):
         image.save(path)
-    (images[0] if len(images) == 1 else grid(images)).save(files.grid)
+    (images[0] if len(images) == 1 else image_grid(images, min_tile=SMALL)).save(files.grid)
     with zipfile.ZipFile(files.archive, "w") as archive:
         for path in files.pictures:
             archive.write(path, path.name)

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 NAME = "gan2d"
+FOLDER = "playground"  # beside this file
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -21,7 +22,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None) -> tuple[ThreadingHT
         host: Address to listen on.
         port: Port; a free one if None.
     """
-    folder = str(resources.files("hf_genzoo.demo") / "playground")
+    folder = str(resources.files("hf_genzoo.demo") / FOLDER)
     server = ThreadingHTTPServer((host, port or 0), functools.partial(_Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, name="playground", daemon=True).start()
     return server, f"http://{host}:{server.server_address[1]}/"

@@ -8,13 +8,12 @@ from PIL import Image
 
 from .guard import MAX_SEED, check_between, check_upload, check_whole, friendly
 from .latent_model import LatentModel
-from .strips import enlarged, strip
+from .pictures import shown, strip
 from .upload import upload
 
 PAGE = 8
 """Sliders shown at a time."""
 _COLUMNS = 9  # pictures of a traversal
-_SHOWN = 256
 _DRAWN, _DATA, _UPLOADED = "A random draw", "A data picture", "An uploaded picture"
 
 
@@ -35,7 +34,7 @@ class Sliders:
 
     def paint(self, latent: list[float]) -> Image.Image:
         """The picture of a latent."""
-        return enlarged(self.model.decode(np.array([latent]))[0], _SHOWN)
+        return shown(self.model.decode(np.array([latent]))[0])
 
     def stand(self, value: float) -> float:
         """Where a slider stands for one number of a latent."""
@@ -44,11 +43,11 @@ class Sliders:
     def updates(self, latent: list[float], page: str) -> list[Any]:
         """The sliders for a latent."""
         dimensions = self.dimensions(page)
-        shown = [
+        visible = [
             gr.update(value=self.stand(latent[dimension]), label=f"Dimension {dimension}", visible=True)
             for dimension in dimensions
         ]
-        return shown + [gr.update(visible=False)] * (len(self.pages[self.first]) - len(shown))
+        return visible + [gr.update(visible=False)] * (len(self.pages[self.first]) - len(visible))
 
     def dimensions(self, page: str) -> list[int]:
         """The dimensions of a page.
@@ -91,11 +90,7 @@ class Sliders:
 
     def traversal(self, latent: list[float], page: str) -> Image.Image:
         """Each row: the latent with one dimension moved from one end of its slider to the other."""
-        dimensions = self.dimensions(page)
-        places = np.tile(np.array(latent), (len(dimensions), _COLUMNS, 1))
-        for row, dimension in enumerate(dimensions):
-            places[row, :, dimension] = np.linspace(-self.model.limit, self.model.limit, _COLUMNS)
-        return strip(self.model.decode(places.reshape(-1, self.model.dim)), _COLUMNS)
+        return strip(self.model.traversal(latent, self.dimensions(page), _COLUMNS), _COLUMNS)
 
 
 def add_sliders_tab(model: LatentModel) -> None:
@@ -110,7 +105,7 @@ def add_sliders_tab(model: LatentModel) -> None:
             with gr.Column(min_width=300, scale=2):
                 start, number, picture = _add_start(model)
                 begin = gr.Button("Start from here", variant="primary", elem_id="sliders-begin")
-                shown = gr.Image(
+                decoded = gr.Image(
                     parts.paint(drawn),
                     label="Decoded",
                     interactive=False,
@@ -149,7 +144,7 @@ def add_sliders_tab(model: LatentModel) -> None:
     def all_rows(latent: list[float], page: str) -> Any:
         return gr.update(value=parts.traversal(latent, page), visible=True)
 
-    whole = [latent, shown, *sliders]
+    whole = [latent, decoded, *sliders]
     common: dict[str, Any] = {"concurrency_id": "model"}
     begin.click(begin_from, [start, number, picture, page], [origin, *whole], api_name="begin", **common)
     reset.click(back, [origin, page], whole, api_name="reset", **common)
@@ -158,7 +153,7 @@ def add_sliders_tab(model: LatentModel) -> None:
         [slider.input for slider in sliders],
         move,
         [latent, page, *sliders],
-        [latent, shown],
+        [latent, decoded],
         api_name="move",
         trigger_mode="always_last",
         show_progress="hidden",

@@ -7,17 +7,19 @@ from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
 from hf_genzoo.demo.launcher import Facts, card_url, examples_of, facts_of, is_embedded
 from hf_genzoo.hub.card import LICENSE
-from hf_genzoo.hub.layout import STOCK_LIBRARIES, read_index
+from hf_genzoo.hub.inline import inlined
+from hf_genzoo.hub.layout import STOCK_LIBRARIES, read_index, text_of
 
 REQUIREMENTS = ("torch", "diffusers", "huggingface_hub", "gradio", "numpy", "pillow", "scikit-learn")
 """What the app imports; transformers joins them where a component needs it."""
 
-AT_HOME = ("launcher.py", "command_line.py", "space.py", "playground_server.py")
+AT_HOME = ("launcher.py", "command_line.py", "space.py", "playground_server.py", "playground_space.py")
 """Modules of the demo that need hf_genzoo: a Space has no use for them."""
 
 _APP = Template('''\
@@ -89,7 +91,7 @@ def space_files(folder: Path | str, repo_id: str, revision: str) -> Mapping[str,
     files["README.md"] = _readme(repo_id, facts).encode()
     for module in resources.files("hf_genzoo.demo").iterdir():
         if module.name.endswith(".py") and module.name not in AT_HOME:
-            files[f"demo/{module.name}"] = module.read_bytes()
+            files[f"demo/{module.name}"] = inlined(text_of(module)).encode()  # type: ignore[arg-type]
     examples = examples_of(folder) if is_embedded(folder) else None  # other people's pictures are not ours to publish
     if examples is not None:
         stored = io.BytesIO()
@@ -110,19 +112,20 @@ def _requirements(libraries: set[str]) -> str:
 
 
 def _readme(repo_id: str, facts: Facts) -> str:
-    """The Space's own card: its front matter says how to run it."""
-    settings = {
-        "title": facts.title,
-        "emoji": "🎲",
-        "colorFrom": "blue",
-        "colorTo": "gray",
-        "sdk": "gradio",
-        "sdk_version": version("gradio"),
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
-        "app_file": "app.py",
-        "models": [repo_id],
-        "license": LICENSE,
-        "pinned": False,
-    }
+    return space_card(
+        facts.title,
+        f"{facts.about}\n\nA demo of [{repo_id}]({card_url(repo_id)}).",
+        sdk="gradio",
+        sdk_version=version("gradio"),
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        app_file="app.py",
+        models=[repo_id],
+    )
+
+
+def space_card(title: str, text: str, **how: Any) -> str:
+    """A Space's own card: its front matter says `how` to run it."""
+    look = {"title": title, "emoji": "🎲", "colorFrom": "blue", "colorTo": "gray"}
+    settings = {**look, **how, "license": LICENSE, "pinned": False}
     front = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{facts.about}\n\nA demo of [{repo_id}]({card_url(repo_id)}).\n"
+    return f"---\n{front}---\n\n{text}\n"

@@ -1,8 +1,9 @@
 """Parts that several published files share: written once here, put into each file when it is published.
 
-A pipeline's file must stand alone on the Hub, and must not be a copy of its neighbour here. So it may import from the
-parts, `hf_genzoo.pipelines._<name>`, from the pipeline it extends, and from the schedulers, and in the published text
-each such import is replaced by the text of the file it names.
+A pipeline's file must stand alone on the Hub, and must not be a copy of its neighbour here; nor must a demo's file in
+its Space. So they may import from the parts, `hf_genzoo.pipelines._<name>` and `hf_genzoo.images`, from the pipeline
+they extend, and from the schedulers, and in the published text each such import is replaced by the text of the file it
+names.
 """
 
 import ast
@@ -11,7 +12,7 @@ from importlib import resources
 
 from hf_genzoo.hub.layout import text_of
 
-_PART = re.compile(r"hf_genzoo\.(?:pipelines|schedulers)\.\w+")
+_PART = re.compile(r"hf_genzoo\.(?:(?:pipelines|schedulers)\.\w+|images)")
 
 
 def inlined(text: str) -> str:

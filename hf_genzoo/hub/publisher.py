@@ -19,6 +19,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
+from hf_genzoo.demo.playground_server import NAME as PLAYGROUND
 from hf_genzoo.hub import verifier
 from hf_genzoo.hub.card import LICENSE, pin, relocate, unpinned
 from hf_genzoo.hub.card_data import public_name
@@ -50,7 +51,7 @@ class Published:
 
     Args:
         repo_id: The repository.
-        revision: The commit that was loaded back and compared; None on a dry run.
+        revision: The commit that was compared with what was sent; None on a dry run.
         url: Its page.
         changed: Whether anything had to be uploaded.
         files: What the repository holds, with sizes in bytes.
@@ -87,7 +88,7 @@ def publish(
     this one does not name are removed in the same commit; unchanged content makes no commit.
 
     Args:
-        folder: An exported folder.
+        folder: An exported folder; or "gan2d", the playground, which becomes a Space by itself.
         repo_id: "user/name" or "organisation/name"; made if it does not exist.
         private: Keep a new repository private. One that exists keeps its visibility.
         space: Publish the demo as well, as a Space of the same name.
@@ -101,6 +102,12 @@ def publish(
         HubError: The folder, the name, the token or the Hub is no good; a stranger sees nothing half-done.
         LayoutError: The folder is not an exported pipeline.
     """
+    if folder == PLAYGROUND:
+        if space or variants:
+            raise HubError(f"{PLAYGROUND} is a page of its own: it takes neither --space nor --variant")
+        from hf_genzoo.demo.playground_space import publish_playground
+
+        return publish_playground(repo_id, private=private, dry_run=dry_run, token=token, say=say, patience=patience)
     folder = Path(folder)
     problems = check_folder(folder)  # the quick checks first: most mistakes need no network
     if problems:

@@ -26,6 +26,7 @@ WAYS = {
     2: "with hf_genzoo (installed classes)",
     3: "stock diffusers (no remote code)",
 }
+ANSWER = "answer.json"
 TIMEOUT = 900  # seconds for one way: a cold import, a download, a few sampling steps on one slow core
 
 
@@ -82,12 +83,12 @@ def verify(
     except Exception as error:  # a folder that cannot be read and a Hub that cannot be reached are results too
         return [Result("files", False, f"{type(error).__name__}: {error}", time.perf_counter() - start)]
     results = [Result("files", not problems, "; ".join(problems) or "complete", time.perf_counter() - start)]
-    chosen = [way for way in ((1, 2) if _is_coded(index) else (2, 3)) if ways is None or way in ways]
-    env = _environment(is_local, token)
+    chosen = [way for way in ways_of(index) if ways is None or way in ways]
+    env = environment(is_local, token)
     tried = [_try_way(way, origin, revision, index.pipeline[1], env) for way in chosen]
     results += tried
     if len(tried) > 1:
-        results.append(_agreement(tried))
+        results.append(agreement(tried))
     return results
 
 
@@ -100,8 +101,10 @@ def report(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _is_coded(index: Index) -> bool:
-    return index.pipeline[0] is not None or any(split_stem(library) for library, _ in index.components.values())
+def ways_of(index: Index) -> tuple[int, int]:
+    """The keys of `WAYS` that apply to a repository: trusting its code only where it has any."""
+    is_coded = index.pipeline[0] is not None or any(split_stem(library) for library, _ in index.components.values())
+    return (1, 2) if is_coded else (2, 3)
 
 
 def _download(repo: str, revision: str | None, cache: Path, token: str | None) -> Path:
@@ -114,33 +117,44 @@ def _try_way(way: int, origin: str, revision: str | None, class_name: str, env: 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="genzoo-verify-") as name:
         home = Path(name)
-        request = {"way": way, "origin": origin, "revision": revision, "class_name": class_name}
-        (home / "request.json").write_text(dumps(request), encoding="utf-8")
+        write_request(home, way, origin, revision, class_name)
         shutil.copyfile(Path(__file__).with_name("probe.py"), home / "probe.py")
         command = [sys.executable, str(home / "probe.py"), str(home / "request.json")]
         try:
             done = subprocess.run(
                 command,
                 cwd=home,
-                env={**env, **_caches(way, home)},
+                env={**env, **caches(way, home)},
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT,
             )
         except subprocess.TimeoutExpired:
             return Result(WAYS[way], False, f"no answer after {TIMEOUT} s", time.perf_counter() - start)
-        answer_file = home / "answer.json"
-        if done.returncode != 0 or not answer_file.is_file():
+        if done.returncode != 0 or not (home / ANSWER).is_file():
             tail = "\n".join(done.stderr.strip().splitlines()[-5:])
             detail = f"the interpreter ended with code {done.returncode}:\n{tail}"
             return Result(WAYS[way], False, detail, time.perf_counter() - start)
-        answer = loads(answer_file.read_text(encoding="utf-8"))
-        samples = [np.load(path, allow_pickle=False) for o in answer["outcomes"] for path in o["samples"]]
-        problems, notes = _judge(answer, samples)
-    return Result(WAYS[way], not problems, "\n".join(problems or notes), time.perf_counter() - start, samples)
+        result = read_answer(home, way)
+    result.seconds = time.perf_counter() - start
+    return result
 
 
-def _environment(is_local: bool, token: str | None) -> dict[str, str]:
+def write_request(home: Path, way: int, origin: str, revision: str | None, class_name: str) -> None:
+    """Write what the probe is asked, to its folder."""
+    request = {"way": way, "origin": origin, "revision": revision, "class_name": class_name}
+    (home / "request.json").write_text(dumps(request), encoding="utf-8")
+
+
+def read_answer(home: Path, way: int) -> Result:
+    """What the probe has left in its folder, judged."""
+    answer = loads((home / ANSWER).read_text(encoding="utf-8"))
+    samples = [np.load(path, allow_pickle=False) for o in answer["outcomes"] for path in o["samples"]]
+    problems, notes = _judge(answer, samples)
+    return Result(WAYS[way], not problems, "\n".join(problems or notes), 0.0, samples)
+
+
+def environment(is_local: bool, token: str | None) -> dict[str, str]:
     """The caller's environment; of the Hugging Face settings, only what says where the Hub is and who asks."""
     kept = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET", "HF_HUB_OFFLINE", "HF_TOKEN")
     env = {name: value for name, value in os.environ.items() if name in kept or not _is_cache_setting(name)}
@@ -155,10 +169,10 @@ def _environment(is_local: bool, token: str | None) -> dict[str, str]:
     return env
 
 
-def _caches(way: int, home: Path) -> dict[str, str]:
+def caches(way: int, home: Path) -> dict[str, str]:
     """Empty caches for one way; remote code is forbidden where the way needs none."""
-    caches = {"HF_HOME": str(home / "hf_home"), "HF_MODULES_CACHE": str(home / "hf_modules")}
-    return caches if way == 1 else {**caches, "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
+    empty = {"HF_HOME": str(home / "hf_home"), "HF_MODULES_CACHE": str(home / "hf_modules")}
+    return empty if way == 1 else {**empty, "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
 
 
 def _is_cache_setting(name: str) -> bool:
@@ -181,7 +195,8 @@ def _judge(answer: dict[str, Any], samples: list[np.ndarray]) -> tuple[list[str]
     return problems, notes
 
 
-def _agreement(tried: Sequence[Result]) -> Result:
+def agreement(tried: Sequence[Result]) -> Result:
+    """Whether all ways drew the same samples."""
     failed = [result.way for result in tried if not result.ok]
     samples = [sample for result in tried for sample in result.samples]
     if failed:
