@@ -47,7 +47,7 @@ def test_drift_and_diffusion_have_the_marginals(sde: dict) -> None:
     scheduler = ScoreSdeScheduler(**sde)
     t = torch.linspace(0.01, 1.0, 50, dtype=torch.float64).requires_grad_()
     a, s = scheduler.marginal(t)
-    (slope_a,) = torch.autograd.grad(a.sum(), t, retain_graph=True)
+    (slope_a,) = torch.autograd.grad((a + 0 * t).sum(), t, retain_graph=True)
     (slope_variance,) = torch.autograd.grad(s.square().sum(), t)
     rate = scheduler.drift(torch.ones(50, 1, dtype=torch.float64), t)[:, 0]
     torch.testing.assert_close(slope_a, rate * a)
@@ -129,12 +129,12 @@ def test_langevin_steps_leave_the_law_as_it_is() -> None:
     a, s = scheduler.marginal(t)
     noisy = GaussianMixture(a * RING.means, float((a**2 * RING.std**2 + s**2).sqrt()), RING.weights)
     x = noisy.sample(4000, seeded(0))
-    before = x.square().mean()
+    before, near = x.square().mean(), torch.cdist(x, noisy.means).min(dim=1).values.square().mean()
     for step in range(20):
         x = scheduler.correct(pipeline._noise(x, t), t, x, seeded(step)).prev_sample
     assert x.square().mean().item() == pytest.approx(before.item(), rel=0.05)
-    distance = torch.cdist(x, noisy.means).min(dim=1).values
-    assert (distance.square().mean() / 2).sqrt().item() == pytest.approx(noisy.std, rel=0.05)
+    after = torch.cdist(x, noisy.means).min(dim=1).values.square().mean()
+    assert after.item() == pytest.approx(near.item(), rel=0.07)
 
 
 # The ODE
@@ -143,10 +143,9 @@ def test_langevin_steps_leave_the_law_as_it_is() -> None:
 def test_heun_is_of_second_order() -> None:
     pipeline = exact_pipeline(RING)
     z = torch.randn(20, 2, generator=seeded(0), dtype=torch.float64)
-    exact, _ = pipeline._flow(pipeline._noise, z, 1.0, 1e-3, tolerance=1e-10)
-    errors = [(pipeline._flow(pipeline._noise, z, 1.0, 1e-3, n)[0] - exact).square().mean() for n in (200, 400, 800)]
-    orders = [0.5 * math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
-    assert orders[-1] == pytest.approx(2.0, abs=0.15)
+    exact, _ = pipeline._flow(pipeline._noise, z, 1.0, 1e-3, tolerance=1e-8)
+    errors = [(pipeline._flow(pipeline._noise, z, 1.0, 1e-3, n)[0] - exact).square().mean() for n in (200, 400)]
+    assert 0.5 * math.log2(errors[0] / errors[1]) == pytest.approx(2.0, abs=0.2)
 
 
 def test_the_adaptive_solver_is_of_fifth_order_and_keeps_its_tolerance() -> None:
@@ -197,7 +196,7 @@ def test_decoding_is_the_inverse_of_encoding(sde: dict) -> None:
     z = pipeline.encode(x)
     assert (pipeline.decode(z, output_type="pt").images - x).abs().max() < 1e-3
     assert z.square().mean().item() == pytest.approx(1.0, abs=0.3)
-    ends = pipeline.interpolate(x[:1], x[1:2], steps=3, output_type="pt").images[[0, -1]]
+    ends = pipeline.interpolate(z[0], z[1], steps=3, output_type="pt").images[[0, -1]]
     torch.testing.assert_close(ends, x[:2], rtol=0, atol=1e-3)
 
 
@@ -238,7 +237,7 @@ def test_the_random_trace_is_unbiased(dim: int) -> None:
 
 
 def test_a_linear_flow_has_the_density_of_its_gaussian() -> None:
-    """x' = -x / 2 from 0 to 2: the data are N(0, e^2); any Rademacher probe gives the exact trace of a multiple of I."""
+    """x' = -x / 2 from 0 to 2: the data are N(0, e^2), and a Rademacher probe gives the trace of I without error."""
     x = torch.randn(6, 1, 2, 2, generator=seeded(0), dtype=torch.float64)
     expected = torch.distributions.Normal(0.0, math.e).log_prob(x).flatten(1).sum(1)
     for trace in ("exact", "rademacher"):
@@ -294,14 +293,17 @@ def test_inpainting_keeps_what_is_known_and_fills_in_what_follows() -> None:
     pipeline = exact_pipeline(picture_mixture(), shape=(1, 2))
     given = torch.rand(60, 1, 2, 2, generator=seeded(0)).mul(0.2)
     given[:30] += 0.7  # the first half light
-    mask = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).view(1, 1, 2, 2)
+    mask = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).view(1, 1, 2, 2)
     how = {"num_inference_steps": 100, "generator": seeded(1), "output_type": "pt"}
     filled = pipeline.inpaint(given, mask, **how).images
-    assert torch.equal(filled[..., 0, 0].float(), given[..., 0, 0])
-    unknown = 2 * filled[:, 0].flatten(1)[:, 1:] - 1
-    assert unknown[:30].mean().item() == pytest.approx(0.5, abs=0.05)
-    assert unknown[30:].mean().item() == pytest.approx(-0.5, abs=0.05)
-    assert unknown[:30].std().item() == pytest.approx(0.1, rel=0.3)
+    assert torch.equal(filled[..., 0].float(), given[..., 0])
+    unknown = 2 * filled[:, 0, :, 1] - 1
+    light = unknown.mean(1) > 0
+    assert light[:30].double().mean() > 0.9  # not all: what is put in early says little
+    assert light[30:].double().mean() < 0.1
+    for kind, mean in ((light, 0.5), (~light, -0.5)):
+        assert unknown[kind].mean().item() == pytest.approx(mean, abs=0.05)
+        assert unknown[kind].std().item() == pytest.approx(0.1, rel=0.3)
     led = pipeline.inpaint(given[:2], torch.ones(2, 1, 2, 2), **how).images
     assert led.shape == (2, 1, 2, 2)
 
@@ -342,7 +344,7 @@ def test_an_exact_classifier_leads_to_the_class(predictor: str) -> None:
 
 @each_sde
 def test_weights_make_the_integrals_they_stand_for(sde: dict) -> None:
-    """E[weight f(t)] is the integral of f for lambda = std^2 and of g^2 f / (2 std^2) for lambda = g^2, however drawn."""
+    """E[weight f(t)] is the integral of f for lambda = std^2, of g^2 f / (2 std^2) for g^2, however t is drawn."""
     scheduler, first = ScoreSdeScheduler(**sde), 1e-5
     t = torch.linspace(math.log(first), 0, 20001, dtype=torch.float64).exp()
 
@@ -364,7 +366,7 @@ def test_weights_make_the_integrals_they_stand_for(sde: dict) -> None:
         assert (weight * f(drawn)).mean().item() == pytest.approx(expected, rel=0.01), settings
 
 
-@pytest.mark.parametrize("sde", ["vp", "ve"])
+@pytest.mark.parametrize("sde", ["vp", pytest.param("ve", marks=pytest.mark.slow)])
 def test_a_trained_network_is_no_less_likely_than_its_bound(sde: str, tmp_path: Path) -> None:
     """And both tell it from one that has learnt nothing."""
     settings = {**train_score_sde.RING, "hidden_dim": 64, "max_train_steps": 400, "train_batch_size": 256}
@@ -390,7 +392,10 @@ def test_networks_hear_the_time(net: str) -> None:
     assert not torch.allclose(values[0], values[1])
 
 
-def test_both_stages_make_one_pipeline_that_loads_in_every_way(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def led(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a score and a classifier, each trained for a moment."""
+    tmp_path = tmp_path_factory.mktemp("stages")
     shared = {**train_score_sde.TINY, "max_train_steps": 3}
     score = train_score_sde.main(Args(**shared, output_dir=str(tmp_path / "score")))
     with pytest.raises(ValueError, match=r"draws \(1, 8, 8\), the data are \(1, 12, 12\)"):
@@ -398,12 +403,24 @@ def test_both_stages_make_one_pipeline_that_loads_in_every_way(tmp_path: Path) -
         train_score_sde.main(Args(**second, class_column="label", output_dir=str(tmp_path / "no")))
     second = {**shared, "stage": "classifier", "score_model": str(score), "class_column": "label"}
     led = train_score_sde.main(Args(**second, output_dir=str(tmp_path / "led")))
-    pipeline = load(led)
-    first = load(score)
+    first, pipeline = load(score), load(led)
     for name, value in first.score_net.state_dict().items():
         assert torch.equal(value, pipeline.score_net.state_dict()[name])
-    images = pipeline(class_labels=["3", "7"], guidance_scale=2.0, num_inference_steps=2, generator=seeded(0)).images
-    assert len(images) == 2
+    return led
+
+
+def test_both_stages_make_one_pipeline(led: Path) -> None:
+    pipeline, how = load(led), {"num_inference_steps": 3, "output_type": "np"}
+    asked, free, strong = (
+        pipeline(2, class_labels=labels, guidance_scale=scale, generator=seeded(0), **how).images
+        for labels, scale in ((["3", "7"], 1.0), (None, 1.0), ([3, 7], 5.0))
+    )
+    assert np.abs(asked - free).max() > 0
+    assert np.abs(strong - free).max() > np.abs(asked - free).max()
+
+
+@pytest.mark.slow
+def test_a_pipeline_with_a_classifier_loads_in_every_way(led: Path) -> None:
     results = verify(led)
     assert all(result.ok for result in results), report(results)
 
