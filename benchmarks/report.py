@@ -64,9 +64,8 @@ def main(outputs: Path = Path("outputs")) -> None:
         for figure in (outputs / f"bench-{bench}").glob("*.png"):
             FIGURES.mkdir(exist_ok=True)
             shutil.copy(figure, FIGURES / (f"{bench}.png" if figure.stem == "figure" else f"{bench}-{figure.name}"))
-    for name in ("t1", "t2", "t4", "t6", "restoration"):
-        if (found := Path(__file__).with_name("tables") / f"{name}.md").exists():
-            text = replace_block(text, name, found.read_text())
+    for found in sorted((Path(__file__).parent / "tables").glob("*.md")):
+        text = replace_block(text, found.stem, found.read_text())
     if (figure := outputs / "bench-trilemma" / "comparison.png").exists():
         FIGURES.mkdir(exist_ok=True)
         shutil.copy(figure, FIGURES / "trilemma.png")

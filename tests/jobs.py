@@ -16,10 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hf_genzoo.families import FAMILIES
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     ["torch", "diffusers", "hf_genzoo.training.run", "hf_genzoo.hub", "jobs", "toy"]
-    + [f"hf_genzoo.training_scripts.train_{name}" for name in ("ddpm", "vae", "wgan_gp", "gan", "cgan", "sr3")]
+    + [family.script for family in FAMILIES.values()]
 )
 
 

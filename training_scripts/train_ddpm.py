@@ -132,9 +132,7 @@ SMALL: dict[str, Any] = {
 PRESETS = {"tiny": TINY, "small": SMALL}
 
 
-def build(
-    args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False
-) -> dict[str, nn.Module]:
+def build(args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False) -> dict[str, nn.Module]:
     """The U-Net; with classes, one label more than there are classes stands for "none".
 
     A learned variance takes as many channels as the picture, behind those of the prediction.
