@@ -6,7 +6,7 @@
     python -m benchmarks.trilemma --minutes 3              # trains and compares, outputs/bench-trilemma/
     python -m benchmarks.vanishing_gradients               # outputs/bench-vanishing-gradients/
     python -m benchmarks.mode_collapse                     # outputs/bench-mode-collapse/
-    python -m benchmarks.tables.t1                         # benchmarks/tables/t1.md; t2 likewise
+    python -m benchmarks.tables.t1                         # benchmarks/tables/t1.md; t2, t5 likewise
     python -m benchmarks.report                            # all into README.md, pictures into figures/
 
 Text between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a measurement that was not made leaves its
@@ -64,7 +64,7 @@ def main(outputs: Path = Path("outputs")) -> None:
         for figure in (outputs / f"bench-{bench}").glob("*.png"):
             FIGURES.mkdir(exist_ok=True)
             shutil.copy(figure, FIGURES / (f"{bench}.png" if figure.stem == "figure" else f"{bench}-{figure.name}"))
-    for name in ("t1", "t2", "t4", "restoration"):
+    for name in ("t1", "t2", "t4", "t5", "restoration"):
         if (found := Path(__file__).with_name("tables") / f"{name}.md").exists():
             text = replace_block(text, name, found.read_text())
     if (figure := outputs / "bench-trilemma" / "comparison.png").exists():

@@ -19,7 +19,7 @@ from typing import Any
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     ["torch", "diffusers", "hf_genzoo.training.run", "hf_genzoo.hub", "jobs", "toy"]
-    + [f"hf_genzoo.training_scripts.train_{name}" for name in ("ddpm", "vae", "wgan_gp", "gan", "cgan")]
+    + [f"hf_genzoo.training_scripts.train_{name}" for name in ("ddpm", "vae", "wgan_gp", "gan", "cgan", "score_sde")]
 )
 
 
