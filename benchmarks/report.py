@@ -6,7 +6,7 @@
     python -m benchmarks.trilemma --minutes 3              # trains and compares, outputs/bench-trilemma/
     python -m benchmarks.vanishing_gradients               # outputs/bench-vanishing-gradients/
     python -m benchmarks.mode_collapse                     # outputs/bench-mode-collapse/
-    python -m benchmarks.tables.t1                         # benchmarks/tables/t1.md; t2, t4, t6 likewise
+    python -m benchmarks.tables.t1                         # benchmarks/tables/t1.md; the other tables likewise
     python -m benchmarks.report                            # all into README.md, pictures into figures/
 
 Text between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a measurement that was not made leaves its

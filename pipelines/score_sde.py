@@ -138,6 +138,8 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         batch_size = len(latents) if latents is not None else batch_size
         labels, batch_size = self._labels(class_labels, batch_size)
+        if latents is not None and len(latents) != batch_size:
+            raise ValueError(f"got {batch_size} class_labels for {len(latents)} latents; pass one for each, or one")
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"got {len(generator)} generators for {batch_size} samples; pass one for each, or one")
         x = self._start(batch_size, generator, latents)

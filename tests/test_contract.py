@@ -29,7 +29,7 @@ SUBJECTS = {
     "ddpm-classes": ("ddpm", {"class_column": "label"}),
     **{
         f"{name}-points": (name, {"dataset_name": "gaussians2d", "dataset_config_name": "ring"})
-        for name in ("wgan_gp", "gan", "cgan")
+        for name in ("wgan_gp", "gan", "cgan", "score_sde")
     },
 }
 
