@@ -64,7 +64,7 @@ def main(outputs: Path = Path("outputs")) -> None:
         for figure in (outputs / f"bench-{bench}").glob("*.png"):
             FIGURES.mkdir(exist_ok=True)
             shutil.copy(figure, FIGURES / (f"{bench}.png" if figure.stem == "figure" else f"{bench}-{figure.name}"))
-    for name in ("t1", "t2", "t4", "restoration"):
+    for name in ("t1", "t2", "t4", "t9", "restoration"):
         if (found := Path(__file__).with_name("tables") / f"{name}.md").exists():
             text = replace_block(text, name, found.read_text())
     if (figure := outputs / "bench-trilemma" / "comparison.png").exists():
