@@ -157,14 +157,20 @@ class SR3Pipeline(DiffusionPipeline):
     ) -> Tensor:
         """Algorithm 2: from noise to pictures (B, C, H, W), one step after the other."""
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        alphas_cumprod = self.scheduler.alphas_cumprod.to(self._execution_device)
+        alphas_cumprod = getattr(self.scheduler, "alphas_cumprod", None)
+        if alphas_cumprod is None:
+            name = type(self.scheduler).__name__
+            raise ValueError(f"{name} has no alphas_cumprod to tell the network the level by; take DDPMScheduler")
+        alphas_cumprod = alphas_cumprod.to(self._execution_device)
         options = {"generator": generator} if _takes_generator(self.scheduler) else {}
         x_t = x_T.to(low) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(self.scheduler.timesteps):
-                level = signal_level(alphas_cumprod, t).to(low.dtype)
+                level = signal_level(alphas_cumprod, t)
                 both = torch.cat([low, self.scheduler.scale_model_input(x_t, t)], dim=1)
-                output = self._on_tiles(lambda part, at=level: denoise(self.unet, *part.chunk(2, 1), at), both, tiles)
+                output = self._on_tiles(
+                    lambda part, at=level: denoise(self.unet, *part.chunk(2, 1), level=at), both, tiles
+                )
                 x_t = self.scheduler.step(output, t, x_t, **options).prev_sample
                 if callback is not None:
                     x_t = callback(self, index, t, {"latents": x_t}).get("latents", x_t)

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.latent_sampling import draws
 from benchmarks.report import replace_block, table
-from benchmarks.tables import restoration, t1, t2, t4
+from benchmarks.tables import restoration, t1, t2, t4, t9
 from benchmarks.tables.cells import Cells, Row, spread
 from benchmarks.vanishing_gradients import gradient_norm
 from hf_genzoo.evaluation.baselines import pca_gaussian
@@ -127,3 +127,49 @@ def test_drawn_codes_have_the_moments_of_the_trained_ones() -> None:
     torch.testing.assert_close(one.mean(0), codes.mean(0), rtol=0.02, atol=0)
     torch.testing.assert_close(torch.cov(each.T), torch.cov(codes.T).diagonal().diag(), rtol=0.03, atol=0.05)
     assert drawn["autoencoder, N(0, I)"].mean().abs() < 0.02
+
+
+def test_super_resolution_table_says_what_its_cells_say(tmp_path: Path) -> None:
+    cells = Cells("t9", tmp_path)
+    shared = {"ssim": 0.9, "consistency": 1e-5, "coverage": 0.5, "steps": 100, "seconds": 5.0}
+    numbers = {
+        "bicubic": (18.0, 9.0),
+        "regression": (23.0, 4.0),
+        "sr3-10": (20.0, 2.0),
+        "mean-16": (22.7, 3.0),
+    }
+
+    def measure(row: Row, column: str, seed: int) -> dict:
+        high, law = numbers[row.key]
+        return {**shared, "psnr": high, "frechet_ratio": law}
+
+    cells.fill([row for row in t9.ROWS if row.key in numbers], ["photos"], [0], measure)
+    text = t9.table(cells)
+    assert "| regression | 23.00 | 0.900 | 1.0 | 4.00 | 50 |  | 100 | 5 | 1 | 23.96 / 0.69 / 2.71 |" in text
+    assert "SR3, 10 steps: regression has the higher PSNR: yes." in text
+    assert "SR3, 10 steps: regression has the higher SSIM: no." in text  # they are equal
+    assert "SR3, 10 steps: the draws have the lower Frechet ratio: yes." in text
+    assert "The mean of 16 closes 90 % of the gap in PSNR." in text
+    assert "mean of 4" not in text
+
+
+def test_quarters_are_the_pictures_corners() -> None:
+    pictures = np.arange(2 * 3 * 4 * 6, dtype=np.uint8).reshape(2, 3, 4, 6)
+    cut = t9.quarters(pictures)
+    assert cut.shape == (8, 3, 2, 3)
+    assert (cut[4] == pictures[1, :, :2, :3]).all()
+    assert (cut[6] == pictures[1, :, 2:, :3]).all()
+
+
+def test_answers_are_drawn_once(tmp_path: Path) -> None:
+    asked = []
+
+    def answer(small: torch.Tensor, seed: int) -> torch.Tensor:
+        asked.append((len(small), seed))
+        return small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    small = torch.rand(t9.AT_ONCE + 3, 1, 2, 2)
+    first, again = (t9.drawn(answer, small, tmp_path, "10-steps-2") for _ in range(2))
+    assert asked == [(t9.AT_ONCE, 2000), (3, 2001)]
+    assert (first == again).all()
+    assert (first[:, :, ::2, 1::2] == (255 * small).round().byte().numpy()).all()

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UNet2DModel
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
+)
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
@@ -407,6 +413,9 @@ def test_bad_arguments_are_named(tiny: SR3Pipeline) -> None:
             tiny(**{"image": picture, **changes})
     with pytest.raises(ValueError, match=r"several sizes \[\(3, 16, 16\), \(3, 16, 20\)\]"):
         tiny([picture, noise_picture(5, 4)], latents=torch.zeros(2, 3, 16, 16))
+    flow = SR3Pipeline(tiny.unet, FlowMatchEulerDiscreteScheduler(), scale=4)
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod"):
+        flow(picture)
     with pytest.raises(ValueError, match="unknown objective 'gan'"):
         SR3Pipeline(tiny.unet, tiny.scheduler, objective="gan")
 

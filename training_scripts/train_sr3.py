@@ -134,9 +134,9 @@ PHOTOS: dict[str, Any] = {
     "num_channels": 3,
     "resolution": 64,
     "random_flip": True,
-    "block_out_channels": [24, 48, 96],
+    "block_out_channels": [16, 32, 64, 96],
     "train_batch_size": 16,
-    "max_train_steps": 1500,
+    "max_train_steps": 1000,
     "learning_rate": 3e-3,
 }
 PHOTOS256: dict[str, Any] = {**PHOTOS, "resolution": 256, "crop_size": 64, "num_validation_images": 16}
