@@ -75,6 +75,7 @@ def sample(
     num_inference_steps: int | None = None,
     class_labels: Sequence[int | str] | None = None,
     guidance_scale: float | None = None,
+    prompts: Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> Path:
     """Draw pictures from a trained pipeline.
@@ -88,7 +89,8 @@ def sample(
         num_inference_steps: Denoising steps, for pipelines that have them.
         class_labels: Classes by index or name, one picture after the other and then from the front again; for
             pipelines that have classes.
-        guidance_scale: How closely to follow the labels, for pipelines that can be guided.
+        guidance_scale: How closely to follow labels or texts, for pipelines that can be guided.
+        prompts: Texts, one picture after the other and then from the front again; for pipelines that take texts.
         batch_size: Pictures drawn at once.
 
     Returns:
@@ -113,6 +115,7 @@ def sample(
         "num_inference_steps": num_inference_steps,
         "class_labels": class_labels or None,
         "guidance_scale": guidance_scale,
+        "prompt": prompts or None,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     takes = inspect.signature(type(pipeline).__call__).parameters
@@ -123,8 +126,9 @@ def sample(
         for start in range(0, num_images, batch_size):
             count = min(batch_size, num_images - start)
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
-            if class_labels:
-                asked["class_labels"] = [class_labels[(start + i) % len(class_labels)] for i in range(count)]
+            for name, values in (("class_labels", class_labels), ("prompt", prompts)):
+                if values:
+                    asked[name] = [values[(start + i) % len(values)] for i in range(count)]
             images += pipeline(  # pyright: ignore[reportCallIssue]
                 batch_size=count, generator=generators, **asked
             ).images

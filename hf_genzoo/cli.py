@@ -59,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--class_labels", nargs="+", type=_label, help="classes by number or name, taken in turn, where there are any"
     )
-    command.add_argument("--guidance_scale", type=float, help="how closely to follow the labels; 1 is the plain model")
+    command.add_argument("--prompts", nargs="+", help="texts, taken in turn, where the model takes any")
+    command.add_argument(
+        "--guidance_scale", type=float, help="how closely to follow labels or texts; 1 is the plain model"
+    )
     command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
     command.set_defaults(run=_sample)
 
@@ -135,6 +138,7 @@ def _sample(args: argparse.Namespace) -> int:
         num_inference_steps=args.num_inference_steps,
         class_labels=args.class_labels,
         guidance_scale=args.guidance_scale,
+        prompts=args.prompts,
         batch_size=args.batch_size,
     )
     print(path)

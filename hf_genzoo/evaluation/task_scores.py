@@ -22,6 +22,7 @@ from hf_genzoo.evaluation.sources import PipelineSource
 from hf_genzoo.evaluation.yardstick import Yardstick
 
 BATCH = 100
+TEXT_KINDS = ("one", "two", "one_held_out", "two_held_out")
 
 
 def conditional(
@@ -72,6 +73,10 @@ def text(
         ("text_all_correct_shuffled", found.shuffled_all_correct),
     ):
         measured.append(Measurement.share(name, round(share * found.num_pictures), found.num_pictures))
+    kinds = np.array(alignment.caption_kinds(captions, yardstick.reference.train.captions or captions))
+    for kind in TEXT_KINDS:
+        if (these := np.array(found.correct)[kinds == kind]).size:
+            measured.append(Measurement.share(f"text_all_correct_{kind}", int(these.sum()), these.size))
     return measured
 
 
