@@ -57,10 +57,10 @@ def main(outputs: Path = Path("outputs")) -> None:
         FIGURES.mkdir(exist_ok=True)
         for grid in quality.glob("*/grid.png"):
             shutil.copy(grid, FIGURES / f"{grid.parent.name}.png")
-    for name in ("metric-bias", "trilemma", "latent-sampling"):
+    for name in ("metric-bias", "trilemma", "latent-sampling", "guidance", "inpainting"):
         if (found := outputs / f"bench-{name}" / "results.md").exists():
             text = replace_block(text, name, found.read_text())
-    for bench in ("vanishing-gradients", "mode-collapse", "latent-sampling"):
+    for bench in ("vanishing-gradients", "mode-collapse", "latent-sampling", "guidance", "inpainting"):
         for figure in (outputs / f"bench-{bench}").glob("*.png"):
             FIGURES.mkdir(exist_ok=True)
             shutil.copy(figure, FIGURES / (f"{bench}.png" if figure.stem == "figure" else f"{bench}-{figure.name}"))

@@ -327,6 +327,7 @@ def test_text_alignment_of_an_illustrator_is_perfect_and_of_exchanged_captions_i
     assert found["text_slots"].value == 1.0
     assert found["text_all_correct_shuffled"].value < 0.1
     assert 0.1 < found["text_slots_shuffled"].value < 0.7
+    assert found["text_all_correct_two"].value == 1.0
 
 
 def test_a_copy_of_the_folder_has_the_same_hash(measured: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def test_the_guided_score_is_the_weighted_sum(scale: float, texts: dict[str, Any
         path.append((int(t), state["latents"].clone()))
         return {}
 
-    pipeline("red", batch_size=4, latents=noise, guidance_scale=scale, num_inference_steps=12, callback_on_step_end=keep)
+    pipeline(
+        "red", batch_size=4, latents=noise, guidance_scale=scale, num_inference_steps=12, callback_on_step_end=keep
+    )
     net, ddim, x = pipeline.unet, scheduler(prediction_type="epsilon"), noise
     ddim.set_timesteps(12)
     for t, after in path:
@@ -260,9 +262,7 @@ def test_a_network_that_says_its_variance_samples(texts: dict[str, Any]) -> None
     assert (unet.picture_channels, with_known_part(unet).picture_channels) == (3, 3)
     learned = quiet(GlidePipeline(unet, scheduler=scheduler(DDPMScheduler, variance_type="learned_range"), **texts))
     fixed = quiet(GlidePipeline(unet, scheduler=scheduler(DDPMScheduler), **texts))
-    draws = [
-        p(WORDS[0], num_inference_steps=4, generator=seeded(), output_type="pt").images for p in (learned, fixed)
-    ]
+    draws = [p(WORDS[0], num_inference_steps=4, generator=seeded(), output_type="pt").images for p in (learned, fixed)]
     assert draws[0].shape == (1, 3, SIZE, SIZE)
     assert not torch.equal(*draws)
 

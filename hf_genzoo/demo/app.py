@@ -77,9 +77,15 @@ def build_app(
                     add_sampling_tab(pipeline, task, defaults or {})
                 add_latent_tabs(pipeline, examples)
         else:
-            add_sampling_tab(pipeline, task, defaults or {})
+            add_sampling_tab(pipeline, task, defaults or {}, _prompts(pipeline))
     # One request at a time: the networks are shared, and two at once would be slower than one after the other.
     return app.queue(max_size=MAX_QUEUE, default_concurrency_limit=1)
+
+
+def _prompts(pipeline: DiffusionPipeline) -> tuple[str, ...]:
+    """Texts that a pipeline of text to image says it can be tried with; captions of its training data, mostly."""
+    stored: Any = pipeline.config.get("example_prompts")
+    return tuple(stored.values()) if isinstance(stored, Mapping) else ()
 
 
 def start(app: gr.Blocks, **options: Any) -> str:

@@ -36,6 +36,7 @@ class SceneAlignment:
         shuffled_all_correct: `all_correct` likewise.
         num_pictures: Pictures compared.
         num_relations: Pictures whose caption has a relation.
+        correct: For each picture whether it has every slot right and no object too many.
     """
 
     count: float
@@ -49,6 +50,7 @@ class SceneAlignment:
     shuffled_all_correct: float
     num_pictures: int
     num_relations: int
+    correct: tuple[bool, ...]
 
 
 def scene_alignment(images: Sequence[Any] | np.ndarray, captions: Sequence[str], seed: int = 0) -> SceneAlignment:
@@ -82,12 +84,34 @@ def scene_alignment(images: Sequence[Any] | np.ndarray, captions: Sequence[str],
         shape=float(np.mean(right["shape"])),
         relation=float(np.mean(right["relation"])) if "relation" in right else None,
         slots=own_slots,
-        all_correct=own_all,
+        all_correct=float(np.mean(own_all)),
         shuffled_slots=shuffled_slots,
-        shuffled_all_correct=shuffled_all,
+        shuffled_all_correct=float(np.mean(shuffled_all)),
         num_pictures=len(wanted),
         num_relations=len(right.get("relation", [])),
+        correct=tuple(own_all),
     )
+
+
+def caption_kinds(captions: Sequence[str], training: Sequence[str]) -> list[str]:
+    """What is asked for by each caption: "one" or "two" objects, or "one_held_out" or "two_held_out".
+
+    Held out is a caption with a colour and a shape that no object of the training captions has together. A caption of
+    nothing is "none".
+
+    Raises:
+        ValueError: if a caption cannot be read.
+    """
+
+    def combinations(caption: str) -> set[tuple[str, str]]:
+        return {(thing.colour, thing.shape) for thing in parse_caption(caption).things}
+
+    seen = set().union(*(combinations(caption) for caption in set(training)))
+    kinds = []
+    for caption in captions:
+        number = ("none", "one", "two")[len(parse_caption(caption).things)]
+        kinds.append(number if combinations(caption) <= seen else f"{number}_held_out")
+    return kinds
 
 
 def _read_caption(caption: str, which: str) -> Scene:
@@ -113,7 +137,7 @@ def _exchanged(scenes: list[Scene], seed: int) -> list[Scene]:
     return exchanged
 
 
-def _shares(wanted: list[Scene], found: list[Scene]) -> tuple[float, float]:
-    """Mean share of slots that are right, and share of scenes with all of them right."""
+def _shares(wanted: list[Scene], found: list[Scene]) -> tuple[float, list[bool]]:
+    """Mean share of slots that are right, and for each scene whether all of them are."""
     right, total = np.array([slots(w, f) for w, f in zip(wanted, found, strict=True)]).T
-    return float((right / total).mean()), float((right == total).mean())
+    return float((right / total).mean()), (right == total).tolist()

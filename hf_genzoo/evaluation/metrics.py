@@ -282,6 +282,26 @@ METRICS: dict[str, Quantity] = {
     "text_all_correct": Quantity(
         "Text alignment, all correct", "", "higher", 1.0, "Share of pictures that show every fact of their caption."
     ),
+    "text_all_correct_one": Quantity(
+        "The same, one object", "", "higher", 1.0, "Of captions with one object of a kind that training has shown."
+    ),
+    "text_all_correct_two": Quantity(
+        "The same, two objects", "", "higher", 1.0, "Of captions with two objects of kinds that training has shown."
+    ),
+    "text_all_correct_one_held_out": Quantity(
+        "The same, one object, new",
+        "",
+        "higher",
+        1.0,
+        "Of captions with one object whose colour and shape training has not shown together.",
+    ),
+    "text_all_correct_two_held_out": Quantity(
+        "The same, two objects, new",
+        "",
+        "higher",
+        1.0,
+        "Of captions with two objects, one of which at least has such a colour and shape.",
+    ),
     "text_all_correct_shuffled": Quantity(
         "The same, captions exchanged (all)",
         "",

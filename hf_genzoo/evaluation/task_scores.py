@@ -23,9 +23,13 @@ from hf_genzoo.evaluation.sources import PipelineSource
 from hf_genzoo.evaluation.yardstick import Scores, Yardstick
 
 BATCH = 100
+<<<<<<< HEAD
 BICUBIC = "bicubic interpolation"
 ANSWERS = 8  # to each picture, for their mean
 PIXELS_OF_MEAN = 32 * 64 * 64  # of the pictures that are answered several times: few large ones, or more small ones
+=======
+TEXT_KINDS = ("one", "two", "one_held_out", "two_held_out")
+>>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
 
 
 def conditional(
@@ -76,6 +80,10 @@ def text(
         ("text_all_correct_shuffled", found.shuffled_all_correct),
     ):
         measured.append(Measurement.share(name, round(share * found.num_pictures), found.num_pictures))
+    kinds = np.array(alignment.caption_kinds(captions, yardstick.reference.train.captions or captions))
+    for kind in TEXT_KINDS:
+        if (these := np.array(found.correct)[kinds == kind]).size:
+            measured.append(Measurement.share(f"text_all_correct_{kind}", int(these.sum()), these.size))
     return measured
 
 
