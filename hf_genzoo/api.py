@@ -75,11 +75,8 @@ def sample(
     num_inference_steps: int | None = None,
     class_labels: Sequence[int | str] | None = None,
     guidance_scale: float | None = None,
-<<<<<<< HEAD
     image: Sequence[str | Path] | None = None,
-=======
     prompts: Sequence[str] | None = None,
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
     batch_size: int = 64,
 ) -> Path:
     """Draw pictures from a trained pipeline.
@@ -93,14 +90,10 @@ def sample(
         num_inference_steps: Denoising steps, for pipelines that have them.
         class_labels: Classes by index or name, one picture after the other and then from the front again; for
             pipelines that have classes.
-<<<<<<< HEAD
-        guidance_scale: How closely to follow the labels, for pipelines that can be guided.
+        guidance_scale: How closely to follow labels or texts, for pipelines that can be guided.
         image: Files of pictures to work on, one after the other and then from the front again; for pipelines that take
             pictures.
-=======
-        guidance_scale: How closely to follow labels or texts, for pipelines that can be guided.
         prompts: Texts, one picture after the other and then from the front again; for pipelines that take texts.
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
         batch_size: Pictures drawn at once.
 
     Returns:
@@ -126,11 +119,8 @@ def sample(
         "num_inference_steps": num_inference_steps,
         "class_labels": class_labels or None,
         "guidance_scale": guidance_scale,
-<<<<<<< HEAD
         "image": image or None,
-=======
         "prompt": prompts or None,
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     takes = inspect.signature(type(pipeline).__call__).parameters
@@ -144,22 +134,12 @@ def sample(
         for start in range(0, num_images, batch_size):
             count = min(batch_size, num_images - start)
             generators = [torch.Generator().manual_seed(seed + start + i) for i in range(count)]
-<<<<<<< HEAD
-            if class_labels:
-                asked["class_labels"] = [class_labels[(start + i) % len(class_labels)] for i in range(count)]
-            if given:
-                asked["image"] = [given[(start + i) % len(given)] for i in range(count)]
+            for name, values in (("class_labels", class_labels), ("prompt", prompts), ("image", given)):
+                if values:
+                    asked[name] = [values[(start + i) % len(values)] for i in range(count)]
             if "batch_size" in takes:
                 asked["batch_size"] = count
             images += pipeline(generator=generators, **asked).images  # pyright: ignore[reportCallIssue]
-=======
-            for name, values in (("class_labels", class_labels), ("prompt", prompts)):
-                if values:
-                    asked[name] = [values[(start + i) % len(values)] for i in range(count)]
-            images += pipeline(  # pyright: ignore[reportCallIssue]
-                batch_size=count, generator=generators, **asked
-            ).images
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
             bar.update(count)
     output = Path(output)
     if output.suffix:
@@ -167,8 +147,8 @@ def sample(
         image_grid(images).save(output)
     else:
         output.mkdir(parents=True, exist_ok=True)
-        for index, image in enumerate(images):
-            image.save(output / f"{index:05d}.png")
+        for index, drawn in enumerate(images):
+            drawn.save(output / f"{index:05d}.png")
     return output
 
 

@@ -59,15 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--class_labels", nargs="+", type=_label, help="classes by number or name, taken in turn, where there are any"
     )
-<<<<<<< HEAD
-    command.add_argument("--guidance_scale", type=float, help="how closely to follow the labels; 1 is the plain model")
-    command.add_argument("--image", nargs="+", help="pictures to work on, taken in turn, for models that take any")
-=======
     command.add_argument("--prompts", nargs="+", help="texts, taken in turn, where the model takes any")
+    command.add_argument("--image", nargs="+", help="pictures to work on, taken in turn, for models that take any")
     command.add_argument(
         "--guidance_scale", type=float, help="how closely to follow labels or texts; 1 is the plain model"
     )
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
     command.add_argument("--batch_size", type=int, default=64, help="pictures drawn at once (%(default)s)")
     command.set_defaults(run=_sample)
 
@@ -143,11 +139,8 @@ def _sample(args: argparse.Namespace) -> int:
         num_inference_steps=args.num_inference_steps,
         class_labels=args.class_labels,
         guidance_scale=args.guidance_scale,
-<<<<<<< HEAD
         image=args.image,
-=======
         prompts=args.prompts,
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
         batch_size=args.batch_size,
     )
     print(path)

@@ -80,6 +80,7 @@ class SimpleArgs(DiffusionArgs):
     noise_std: float = flag(1.2, "Its standard deviation.")
     snr_gamma: float | None = flag(None, "Clip the loss weight at this signal-to-noise ratio (5.0 is common).")
 
+
 @dataclass
 class Args(SimpleArgs):
     family: ClassVar[str] = "ddpm"

@@ -23,13 +23,10 @@ from hf_genzoo.evaluation.sources import PipelineSource
 from hf_genzoo.evaluation.yardstick import Scores, Yardstick
 
 BATCH = 100
-<<<<<<< HEAD
 BICUBIC = "bicubic interpolation"
 ANSWERS = 8  # to each picture, for their mean
 PIXELS_OF_MEAN = 32 * 64 * 64  # of the pictures that are answered several times: few large ones, or more small ones
-=======
 TEXT_KINDS = ("one", "two", "one_held_out", "two_held_out")
->>>>>>> 95a2ddd08564bf74f150b67895849bd4c4a34fdb
 
 
 def conditional(
