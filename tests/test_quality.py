@@ -18,7 +18,7 @@ from hf_genzoo.evaluation.points import mode_report, wasserstein
 from hf_genzoo.evaluation.scores import distribution_metrics, two_sample_tests
 from hf_genzoo.hub import load
 from hf_genzoo.training.run import Run
-from hf_genzoo.training_scripts import train_cgan, train_ddpm, train_gan, train_vae, train_wgan_gp
+from hf_genzoo.training_scripts import train_cgan, train_ddpm, train_gan, train_score_sde, train_vae, train_wgan_gp
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +117,37 @@ def test_gans_draw_all_ten_digits(script: ModuleType, tmp_path: Path) -> None:
     assert minutes <= 10
     if told:
         assert recognised > 0.95
+
+
+def test_score_sde_knows_digits_and_is_led_to_classes(tmp_path: Path) -> None:
+    """SMALL, against the best law of independent pixels; then a classifier of noisy digits leads its samples."""
+    args = train_score_sde.Args(**{**train_score_sde.SMALL, "output_dir": str(tmp_path / "score")})
+    started = time.monotonic()
+    score = train_score_sde.main(args)
+    minutes = (time.monotonic() - started) / 60
+    train = image_dataset(args).pixels  # type: ignore[attr-defined]
+    held_out = image_dataset(args, split="validation").pixels[:50]  # type: ignore[attr-defined]
+    counts = np.apply_along_axis(np.bincount, 0, train.reshape(len(train), -1), minlength=256) + 1 / 256
+    seen = np.take_along_axis(np.log2(counts / counts.sum(0)).T, held_out.reshape(len(held_out), -1).T, axis=1)
+    pictures = torch.from_numpy(np.ascontiguousarray(held_out)).float() / 255
+    bits = load(score).bits_per_dimension(pictures, generator=torch.Generator().manual_seed(0)).mean().item()
+
+    second = {"stage": "classifier", "score_model": str(score), "class_column": "label", "max_train_steps": 600}
+    second |= {"output_dir": str(tmp_path / "led")}
+    led = load(train_score_sde.main(train_score_sde.Args(**{**vars(args), **second})))
+    asked = np.arange(200) % 10
+    how = {"num_inference_steps": 25, "generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    drawn = led(class_labels=asked.tolist(), **how).images[..., 0]
+    real = image_dataset(train_ddpm.Args(**train_ddpm.SMALL))
+    classifier = train_classifier(real.pixels, real.labels, real.class_names)  # type: ignore[attr-defined]
+    judged = classify(classifier, (drawn * 255).round().astype(np.uint8)[:, None])[1].argmax(axis=1)
+    print(
+        f"\nscore_sde: {minutes:.1f} min, {bits:.2f} bits per dimension (independent pixels {-seen.mean():.2f}), "
+        f"as asked {(judged == asked).mean():.1%}"
+    )
+    assert bits < -seen.mean()
+    assert (judged == asked).mean() > 0.5
+    assert minutes <= 10
 
 
 def test_all_metrics_of_5000_against_5000_pictures_take_less_than_90_seconds() -> None:

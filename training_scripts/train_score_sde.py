@@ -123,7 +123,7 @@ SMALL: dict[str, Any] = {
     "num_inference_steps": 25,
     "num_validation_images": 100,
     "train_batch_size": 32,
-    "max_train_steps": 2000,
+    "max_train_steps": 1200,
     "learning_rate": 5e-3,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",

@@ -4,9 +4,9 @@
 
 Part A trains nothing: the data are eight Gaussians of width 0.1 on a ring, in 2, 8 and 32 dimensions, whose density
 and score are known at every noise level. `score_sde`'s own likelihood, given that score, is compared with the density,
-with the exact trace and with random ones; `flow` is the straight path of flow matching by the same solver. What is left
-with the exact trace is the first time of the ODE, the solver, and for VE the prior, which is not the law at time 1,
-and the smallest noise level.
+with the exact trace and with random ones; `flow` is the straight path of flow matching by the same solver. What is
+left with the exact trace is the first time of the ODE, the solver, and for VE the prior, which is not the law at time
+1, and the smallest noise level.
 
 Part B trains the network for points on two moons: the likelihood of held-out points by the ODE, and the bound, by both
 weightings of the loss.
