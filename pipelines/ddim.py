@@ -198,7 +198,8 @@ class ImplicitDiffusionPipeline(EncodingPipeline, DenoisingDiffusionPipeline):
             output_type: As in the call.
             return_dict: As in the call.
             num_inference_steps: Steps of encoding, where an end is an image, and of decoding.
-            class_labels: As in `encode`.
+            class_labels: As in `encode`, for both ends and what lies between. Without, images of a network that learnt
+                with labels need more steps to come back.
             timestep_spacing: As in the call.
 
         Raises:
@@ -245,10 +246,11 @@ def implicit_scheduler(scheduler: SchedulerMixin, timestep_spacing: str = "trail
     Raises:
         ValueError: If it does not say its betas.
     """
-    settings = inspect.signature(ImplicitDiffusionScheduler.__init__).parameters.keys() & dict(scheduler.config).keys()
+    config = dict(scheduler.config)  # type: ignore[attr-defined]
+    settings = inspect.signature(ImplicitDiffusionScheduler.__init__).parameters.keys() & config.keys()
     if "beta_schedule" not in settings:
         raise ValueError(f"{type(scheduler).__name__} does not say its betas: pass a DDPMScheduler, or DDIM's")
-    levels = {name: scheduler.config[name] for name in settings - {"timestep_spacing", "clip_sample"}}
+    levels = {name: config[name] for name in settings - {"timestep_spacing", "clip_sample"}}
     return ImplicitDiffusionScheduler(**levels, timestep_spacing=timestep_spacing)
 
 

@@ -27,7 +27,7 @@ def test_wheel_and_source_archive_hold_everything(distributions: Path) -> None:
     wheel = set(zipfile.ZipFile(next(distributions.glob("*.whl"))).namelist())
     wanted = {"hf_genzoo/data/embedded/digits/train.parquet", "hf_genzoo/training_scripts/accelerate_configs/ddp.yaml"}
     wanted |= {"hf_genzoo/evaluation/templates/trilemma.html", "hf_genzoo/model_cards/_measured.md"}
-    wanted |= {"hf_genzoo/model_cards/apache-2.0.txt"}
+    wanted |= {"hf_genzoo/model_cards/apache-2.0.txt", "hf_genzoo/schedulers/implicit.py"}
     for family in FAMILIES:
         wanted |= {f"hf_genzoo/training_scripts/train_{family}.py", f"hf_genzoo/model_cards/{family}.md"}
         wanted |= {FAMILIES[family].pipeline_module.replace(".", "/") + ".py"}

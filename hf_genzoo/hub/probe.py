@@ -77,7 +77,7 @@ def arguments(pipeline: Any) -> dict[str, Any]:
     offers = {"batch_size": NUM_SAMPLES, "num_inference_steps": NUM_STEPS, "output_type": "np"}
     if getattr(getattr(getattr(pipeline, "unet", None), "config", None), "num_class_embeds", None):
         offers["class_labels"] = [0] * NUM_SAMPLES
-    if "image" in parameters:
+    if "image" in parameters and parameters["image"].default is parameters["image"].empty:
         offers["image"] = pictures(NUM_SAMPLES)
     chosen |= {name: value for name, value in offers.items() if name in parameters}
     required = [

@@ -81,7 +81,7 @@ class ImplicitDiffusionScheduler(SchedulerMixin, ConfigMixin):
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
             beta_end=beta_end,
-            beta_schedule=beta_schedule,
+            beta_schedule=beta_schedule,  # type: ignore[arg-type]
             trained_betas=None if trained_betas is None else np.asarray(trained_betas, dtype=np.float32),
             rescale_betas_zero_snr=rescale_betas_zero_snr,
         )
