@@ -29,7 +29,7 @@ from hf_genzoo.training_scripts.train_iddpm import SMALL, TINY, Args, reverse_pr
 from hf_genzoo.variational import ImportanceSampler, variational_term
 
 COSINE = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace", variance_type="learned_range")
-LEARNING_RATE, UPDATES, LEVELS = 0.3, 600, 6
+LEARNING_RATE, UPDATES, LEVELS = 0.3, 1000, 6
 BITS = torch.arange(256, dtype=torch.float64) / 127.5 - 1.0
 
 
