@@ -86,9 +86,14 @@ class BoundedLikelihood:
         channels, size = self.unet.config["in_channels"], self.unet.config["sample_size"]
         pixels = torch.cat([to_pixels(image, channels, size) for image in as_list(images)])
         x_0 = ((255.0 * pixels).round().double() / 127.5 - 1.0).to(self._execution_device)
-        labels, _ = self._labels("null" if class_labels is None and self.num_classes else class_labels, len(x_0))
+        labels, count = self._labels("null" if class_labels is None and self.num_classes else class_labels, len(x_0))
+        if count != len(x_0):
+            raise ValueError(f"got {count} class_labels for {len(x_0)} images; pass one for each, or one")
         self._check_variance()
-        self.scheduler.set_timesteps(num_inference_steps or config["num_train_timesteps"])
+        steps = config["num_train_timesteps"] if num_inference_steps is None else num_inference_steps
+        if steps < 2:
+            raise ValueError(f"num_inference_steps must be at least 2, not {steps}: one step has no variance to bound")
+        self.scheduler.set_timesteps(steps)
         chain = chain_of(*(v.to(x_0.device) for v in (self.scheduler.betas, self.scheduler.timesteps.flip(0))))
         parts = x_0.split(max_batch_size)
         given = [None] * len(parts) if labels is None else labels.split(max_batch_size)

@@ -1,4 +1,4 @@
-"""Improved DDPM: the bound and its terms by closed form, the learned variance against its optimum, importance sampling."""
+"""Improved DDPM: terms of the bound by closed form, the learned variance against its optimum, importance sampling."""
 
 import math
 from pathlib import Path
@@ -29,6 +29,7 @@ from hf_genzoo.training_scripts.train_iddpm import SMALL, TINY, Args, reverse_pr
 from hf_genzoo.variational import ImportanceSampler, variational_term
 
 COSINE = DDPMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace", variance_type="learned_range")
+LEARNING_RATE, UPDATES, LEVELS = 0.3, 1000, 6
 BITS = torch.arange(256, dtype=torch.float64) / 127.5 - 1.0
 
 
@@ -50,10 +51,11 @@ def marginal(chain: Chain, step: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("mean", "logvar"), [(0.3, -12.0), (0.0, 0.0), (-1.0, -5.0), (1.7, -9.0), (0.2, 6.0)])
 def test_bins_share_the_whole_mass(mean: float, logvar: float) -> None:
-    mass = discretized_gaussian_log_likelihood(BITS, torch.tensor(mean).double(), torch.tensor(logvar).double()).exp()
+    m, v = torch.tensor([mean, logvar], dtype=torch.float64)
+    mass = discretized_gaussian_log_likelihood(BITS, m, v).exp()
     assert mass.sum().item() == pytest.approx(1.0, abs=1e-12)
-    normal = torch.distributions.Normal(mean, math.exp(0.5 * logvar))
-    assert mass[0].item() == pytest.approx(normal.cdf(torch.tensor(-1 + 1 / 255).double()).item(), abs=1e-9)
+    normal = torch.distributions.Normal(m, (0.5 * v).exp())
+    assert mass[0].item() == pytest.approx(normal.cdf(BITS[0] + 1 / 255).item(), abs=1e-12)
     inner = normal.cdf(BITS[100] + 1 / 255) - normal.cdf(BITS[100] - 1 / 255)
     assert mass[100].item() == pytest.approx(inner.item(), abs=1e-9)
 
@@ -236,6 +238,57 @@ def test_the_terms_at_all_levels_sum_to_the_bound() -> None:
     torch.testing.assert_close(8 * terms.view(8, 5).mean(0) + prior_term(x_0, chain), bound.sum(1))
 
 
+def learned_v(lambda_vlb: float) -> tuple[Tensor, Tensor]:
+    """v of a small network after the hybrid loss on a mixture, and the best v, at points of the noised data.
+
+    Plain gradient descent: its steps are as long as gradients are, where Adam's are not, so that it shows what the
+    weight of the bound does. The first level is left out: its two bounds nearly meet.
+    """
+    levels, width, generator = LEVELS, 32, seeded(0)
+    chain = chain_of(DDPMScheduler(num_train_timesteps=levels, beta_schedule="squaredcos_cap_v2").betas)
+    mixture = GaussianMixture(torch.tensor([[-0.6], [0.5]]).double(), 0.2, torch.tensor([0.5, 0.5]).double())
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1 + levels, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+    head = nn.Linear(width, 2)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+
+    def outputs(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        known = torch.cat([x_t, nn.functional.one_hot(t, levels)], dim=1)
+        output, v = head(net(2 * known)).chunk(2, dim=1)
+        return output, v
+
+    def draw(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x_0, noise = mixture.sample(count, generator).float(), torch.randn(count, 1, generator=generator)
+        t = torch.randint(levels, (count,), generator=generator)
+        return x_0, noise, t, at(chain.abar.sqrt(), t, x_0) * x_0 + at((1 - chain.abar).sqrt(), t, x_0) * noise
+
+    sgd = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=LEARNING_RATE, momentum=0.9)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, UPDATES)
+    for _ in range(UPDATES):
+        x_0, noise, t, x_t = draw(1024)
+        output, v = outputs(x_t, t)
+        target = at(chain.abar.sqrt(), t, x_0) * noise - at((1 - chain.abar).sqrt(), t, x_0) * x_0
+        bound = levels * variational_term(output.detach(), v, x_0, x_t, t, chain, "v_prediction", clip=1.0)
+        sgd.zero_grad()
+        ((output - target).square().mean(1) + lambda_vlb * bound).mean().backward()
+        sgd.step()
+        rates.step()
+    _, _, t, x_t = draw(4000)
+    with torch.no_grad():
+        v = outputs(x_t, t)[1]
+    parts = [(v[t == i], optimal_v(mixture, chain, i, x_t[t == i].double())) for i in range(1, levels)]
+    return torch.cat([p[0] for p in parts])[:, 0].double(), torch.cat([p[1] for p in parts])[:, 0]
+
+
+def test_a_network_learns_the_best_variance_unless_the_bound_weighs_too_little() -> None:
+    """lambda T is 1, as in the paper at its shortest T, 1,000. Without the T, v stays where it began, at 0."""
+    v, best = learned_v(1.0 / LEVELS)
+    assert torch.corrcoef(torch.stack([v, best]))[0, 1] > 0.95
+    weak, best = learned_v(1e-3 / LEVELS)
+    assert weak.abs().max() < 0.1 * best.abs().max()
+
+
 # Importance sampling ------------------------------------------------------------------------------------------------
 
 
@@ -380,13 +433,15 @@ def test_guidance_leaves_the_variance_of_the_class(pipeline: DenoisingDiffusionP
 
 def test_what_does_not_fit_is_named(pipeline: DenoisingDiffusionPipeline) -> None:
     images = torch.rand(1, 1, 8, 8)
-    with pytest.raises(ValueError, match="chain of 1 step"):
+    with pytest.raises(ValueError, match="num_inference_steps must be at least 2, not 1"):
         pipeline.variational_bound(images, num_inference_steps=1)
+    with pytest.raises(ValueError, match="got 2 class_labels for 1 images"):
+        pipeline.log_likelihood(images, class_labels=[0, 1])
     with pytest.raises(ValueError, match="max_batch_size must be at least 1, not 0"):
         pipeline.variational_bound(images, max_batch_size=0)
     learned = pipeline.scheduler
     pipeline.scheduler = DDIMScheduler.from_config(learned.config)
-    with pytest.raises(ValueError, match="DDPMScheduler.*not of DDIMScheduler"):
+    with pytest.raises(ValueError, match=r"DDPMScheduler.*not of DDIMScheduler"):
         pipeline.log_likelihood(images)
     half = UNet2DModel.from_config({**pipeline.unet.config, "out_channels": 1})
     with pytest.raises(ValueError, match="'learned_range' needs a network of 2 output channels, not 1"):

@@ -57,8 +57,8 @@ class Args(DiffusionArgs):
     lambda_vlb: float = flag(1e-3, "Weight of the bound, a sum over all T levels, in L_hybrid.")
     timestep_sampling: Literal["uniform", "stratified", "importance"] = flag(
         "uniform",
-        "How t is drawn: uniform (paper, for hybrid), one from each of B equal parts of the axis, or where the loss was "
-        "large, with weights that undo it (paper, for vlb).",
+        "How t is drawn: uniform (paper, for hybrid), one from each of B equal parts of the axis, or where the loss "
+        "was large, with weights that undo it (paper, for vlb).",
     )
     sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag(
         "ddpm", "Sampler of the sample grids; only ddpm uses the learned variance."

@@ -7,8 +7,8 @@ loss whose bound weighs a thousandth, as where its sum over the noise levels is 
 S steps and every variance it has, for the bound of 64 held-out pictures with their labels and for samples, whose
 Frechet distance to held-out pictures is divided by that of as many real ones, in the features of a classifier.
 
-The last column says what became of the variance: the spread of v over pixels and noise levels. -1 is btilde and 1 beta;
-untrained, the network's v is near 0 everywhere.
+The last column says what became of the variance: the spread of v over pixels and noise levels, where -1 is btilde and
+1 beta; untrained, the network's v is near 0 everywhere.
 """
 
 from pathlib import Path
