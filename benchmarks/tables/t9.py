@@ -71,7 +71,7 @@ class Held:
 
     @property
     def truth(self) -> Pixels:
-        return np.asarray(self.split.values)
+        return np.array(self.split.values)
 
     @property
     def small(self) -> torch.Tensor:
@@ -97,7 +97,7 @@ class Held:
             "coverage": law["coverage"],
         }
         if self.split.labels is not None:
-            read = self.yardstick.features("classifier", pictures, digest(pictures.tobytes())).probabilities
+            read = self.yardstick.extractor("classifier")(pictures, progress=False).probabilities
             assert read is not None
             found["accuracy"] = (read.argmax(axis=1) == self.split.labels).mean()
         return {name: float(value) for name, value in found.items()}
