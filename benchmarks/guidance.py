@@ -3,8 +3,8 @@
     python -m benchmarks.guidance outputs/glide
 
 The model is one that `genzoo train glide --preset small` has left, trained on the data set scenes, whose pictures can
-be read back. Each scale draws the same captions of the held-out split from the same noise. Samples are kept, so a stopped
-run goes on. Writes results.json, results.md and figure.png.
+be read back. Each scale draws the same captions of the held-out split from the same noise. Samples are kept, so a
+stopped run goes on. Writes results.json, results.md and figure.png.
 """
 
 import argparse

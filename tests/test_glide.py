@@ -500,3 +500,27 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     for (name, a), b in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
         assert a.grad is not None, name
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_the_demo_offers_captions_of_the_training_data(pipeline: GlidePipeline) -> None:
+    pytest.importorskip("gradio")
+    from hf_genzoo.demo.app import build_app
+
+    asked = quiet(GlidePipeline(**pipeline.components, example_prompts=dict(enumerate(WORDS))))
+    app = build_app(asked, title="scenes")
+    offered = [c["props"]["samples"] for c in app.config["components"] if c["type"] == "dataset"]
+    assert offered == [[[word] for word in WORDS]]
+    labels = {c["props"].get("label") for c in app.config["components"]}
+    assert {"Prompt", "Not in the picture", "Guidance", "Steps", "Pictures"} <= labels
+    assert not [c for c in build_app(pipeline, title="x").config["components"] if c["type"] == "dataset"]
+
+
+def test_samples_follow_the_prompts_of_the_command(stages: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = {"num_images": 3, "num_inference_steps": 2, "guidance_scale": 9.0}
+    hf_genzoo.sample(stages[0], tmp_path / "a", prompts=WORDS, **settings)
+    hf_genzoo.sample(stages[0], tmp_path / "b", prompts=WORDS[:1], **settings)
+    same = [
+        (tmp_path / "a" / f"{i:05d}.png").read_bytes() == (tmp_path / "b" / f"{i:05d}.png").read_bytes()
+        for i in range(3)
+    ]
+    assert same == [True, False, True]

@@ -105,7 +105,7 @@ def test_two_processes_killed_and_resumed_equal_straight(tmp_path: Path) -> None
         train_wgan_gp.main(train_wgan_gp.Args(**broken))
 
 
-@pytest.mark.parametrize("family", ["ddpm", "vae", "beta_vae", "autoencoder", "wgan_gp", "gan", "cgan"])
+@pytest.mark.parametrize("family", ["ddpm", "vae", "beta_vae", "autoencoder", "wgan_gp", "gan", "cgan", "glide"])
 def test_gradients_do_not_depend_on_how_the_batch_is_split(family: str, tmp_path: Path) -> None:
     """One process of 8; two micro-batches of 4; two gloo processes of 4: the same gradients to 1e-5."""
     splits = {
