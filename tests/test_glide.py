@@ -2,6 +2,7 @@
 closed form, captions of any length side by side, frozen text encoders of any kind."""
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from text_models import text_encoder_folder
 
 import hf_genzoo
+from benchmarks import guidance, inpainting
 from hf_genzoo.diffusion import convert
 from hf_genzoo.hub import load, report, verify
 from hf_genzoo.masks import random_known
@@ -524,3 +526,24 @@ def test_samples_follow_the_prompts_of_the_command(stages: tuple[Path, Path], tm
         for i in range(3)
     ]
     assert same == [True, False, True]
+
+
+def test_the_measuring_commands_run(stages: tuple[Path, Path], tmp_path: Path) -> None:
+    base, filled = map(str, stages)
+    few = ["--num_samples", "6"]
+    inpainting.main([base, filled, *few, "--num_inference_steps", "2", "--output_dir", str(tmp_path / "i")])
+    found = json.loads((tmp_path / "i" / "results.json").read_text())
+    assert [row["known_untouched"] for row in found.values()] == [1.0, 1.0]
+    with pytest.raises(SystemExit):
+        inpainting.main([base, base])
+    guidance.main([base, *few, "--scales", "1", "3", "--output_dir", str(tmp_path / "g")])
+    rows = json.loads((tmp_path / "g" / "results.json").read_text())
+    assert [row["guidance_scale"] for row in rows] == [1.0, 3.0]
+    assert all(0 <= row["text_all_correct"] <= 1 and 0 <= row["coverage"] <= 1 for row in rows)
+    assert (tmp_path / "g" / "figure.png").is_file()
+
+
+def test_what_was_cut_out_and_painted_again_is_recognised() -> None:
+    for scene, picture, hole in inpainting.cases(20, 32):
+        assert inpainting.filled_as_asked(picture, scene, hole)
+        assert not inpainting.filled_as_asked(np.where(hole[..., None], 255, picture).astype(np.uint8), scene, hole)
