@@ -3,8 +3,8 @@
     python -m benchmarks.guidance outputs/glide
 
 The model is one that `genzoo train glide --preset small` has left, trained on the data set scenes, whose pictures can
-be read back. Each scale draws the same captions of the held-out split from the same noise. Samples are kept, so a stopped
-run goes on. Writes results.json, results.md and figure.png.
+be read back. Each scale draws the same captions of the held-out split from the same noise. Samples are kept, so a
+stopped run goes on. Writes results.json, results.md and figure.png.
 """
 
 import argparse
@@ -89,13 +89,13 @@ def table(found: list[dict[str, float]]) -> str:
     return markdown(["guidance scale", *(TITLES[name] for name in names)], lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="Folder of a trained model.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/bench-guidance"), help="Results.")
     parser.add_argument("--num_samples", type=int, default=1000, help="Pictures of each scale.")
     parser.add_argument("--scales", type=float, nargs="+", default=list(SCALES), help="Guidance scales.")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     found: Any = measure(args.model, args.num_samples, args.scales)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     (args.output_dir / "results.json").write_text(json.dumps(found, indent=1) + "\n")

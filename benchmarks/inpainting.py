@@ -100,7 +100,7 @@ def table(results: dict[str, dict[str, Any]], count: int) -> str:
     return markdown([f"{count} pictures", "filled as asked", "every fact right", "known part untouched"], lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     import hf_genzoo
     from hf_genzoo.pipelines import GlideInpaintPipeline
 
@@ -111,9 +111,12 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=500, help="Pictures.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="Of both.")
     parser.add_argument("--num_inference_steps", type=int, default=25, help="Of both.")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     base: Any = hf_genzoo.load(args.base)
-    pipelines = {"fine-tuned": hf_genzoo.load(args.inpaint), "replacement": GlideInpaintPipeline(**base.components)}
+    tuned: Any = hf_genzoo.load(args.inpaint)
+    if not isinstance(tuned, GlideInpaintPipeline):
+        parser.error(f"{args.inpaint} is no folder of genzoo train glide --stage inpaint")
+    pipelines = {"fine-tuned": tuned, "replacement": GlideInpaintPipeline(**base.components)}
     settings = {"guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps}
     found, results = cases(args.num_samples, base.unet.config["sample_size"]), {}
     columns = [[picture for _, picture, _ in found], [np.where(h[..., None], 128, p) for _, p, h in found]]

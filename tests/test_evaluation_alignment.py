@@ -1,14 +1,28 @@
 """Text alignment on scenes: pictures with planted faults lose the slots of that fault and no others."""
 
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from hf_genzoo.data.scenes import PALETTE, SHAPES, SIZES, Scene, Thing, render, scenes, slot_matches, slots
+from hf_genzoo.data.scenes import (
+    COMPOSITIONS,
+    HELD_OUT,
+    PALETTE,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    computed,
+    render,
+    scenes,
+    slot_matches,
+    slots,
+)
 from hf_genzoo.evaluation import alignment
-from hf_genzoo.evaluation.alignment import SceneAlignment, scene_alignment
+from hf_genzoo.evaluation.alignment import SceneAlignment, caption_kinds, scene_alignment
 
 RIGHT = {"count": 1, "size": 1, "colour": 1, "shape": 1, "relation": 1, "slots": 1, "all_correct": 1}
 
@@ -149,3 +163,31 @@ def test_bad_input_is_named(some) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             scene_alignment(images, words)
+
+
+def test_kinds_of_captions_by_what_training_has_shown() -> None:
+    training = ["a small red circle", "a large blue square above a small green circle", "a large red square"]
+    asked = {
+        "a large red circle": "one",
+        "a small blue circle": "one_held_out",
+        "a large green circle left of a small red square": "two",
+        "a large green circle left of a small green square": "two_held_out",
+    }
+    assert caption_kinds(list(asked), training) == list(asked.values())
+
+
+def test_the_compositions_of_scenes_are_new_in_the_other_splits_only() -> None:
+    sets = {split: computed(split, COMPOSITIONS) for split in ("train", "validation")}
+    kinds = {
+        name: Counter(caption_kinds(s.captions["text"], sets["train"].captions["text"])) for name, s in sets.items()
+    }
+    assert set(kinds["train"]) == {"one", "two"}
+    combinations = len(PALETTE) * len(SHAPES)
+    shown = 1 - len(HELD_OUT) / combinations
+    assert kinds["validation"]["one"] / 400 == pytest.approx(shown, abs=0.1)
+    assert kinds["validation"]["two"] / 1600 == pytest.approx(shown**2, abs=0.05)
+    whole = computed("train", None)
+    assert sets["train"].num_rows < whole.num_rows
+    assert sets["train"].recipe != whole.recipe
+    words = " ".join(sets["train"].captions["text"])
+    assert all(word in words for word in (*PALETTE, *SHAPES))

@@ -2,6 +2,7 @@
 closed form, captions of any length side by side, frozen text encoders of any kind."""
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from text_models import text_encoder_folder
 
 import hf_genzoo
+from benchmarks import guidance, inpainting
 from hf_genzoo.diffusion import convert
 from hf_genzoo.hub import load, report, verify
 from hf_genzoo.masks import random_known
@@ -500,3 +502,48 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     for (name, a), b in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
         assert a.grad is not None, name
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_the_demo_offers_captions_of_the_training_data(pipeline: GlidePipeline) -> None:
+    pytest.importorskip("gradio")
+    from hf_genzoo.demo.app import build_app
+
+    asked = quiet(GlidePipeline(**pipeline.components, example_prompts=dict(enumerate(WORDS))))
+    app = build_app(asked, title="scenes")
+    offered = [c["props"]["samples"] for c in app.config["components"] if c["type"] == "dataset"]
+    assert offered == [[[word] for word in WORDS]]
+    labels = {c["props"].get("label") for c in app.config["components"]}
+    assert {"Prompt", "Not in the picture", "Guidance", "Steps", "Pictures"} <= labels
+    assert not [c for c in build_app(pipeline, title="x").config["components"] if c["type"] == "dataset"]
+
+
+def test_samples_follow_the_prompts_of_the_command(stages: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = {"num_images": 3, "num_inference_steps": 2, "guidance_scale": 9.0}
+    hf_genzoo.sample(stages[0], tmp_path / "a", prompts=WORDS, **settings)
+    hf_genzoo.sample(stages[0], tmp_path / "b", prompts=WORDS[:1], **settings)
+    same = [
+        (tmp_path / "a" / f"{i:05d}.png").read_bytes() == (tmp_path / "b" / f"{i:05d}.png").read_bytes()
+        for i in range(3)
+    ]
+    assert same == [True, False, True]
+
+
+def test_the_measuring_commands_run(stages: tuple[Path, Path], tmp_path: Path) -> None:
+    base, filled = map(str, stages)
+    few = ["--num_samples", "6"]
+    inpainting.main([base, filled, *few, "--num_inference_steps", "2", "--output_dir", str(tmp_path / "i")])
+    found = json.loads((tmp_path / "i" / "results.json").read_text())
+    assert [row["known_untouched"] for row in found.values()] == [1.0, 1.0]
+    with pytest.raises(SystemExit):
+        inpainting.main([base, base])
+    guidance.main([base, *few, "--scales", "1", "3", "--output_dir", str(tmp_path / "g")])
+    rows = json.loads((tmp_path / "g" / "results.json").read_text())
+    assert [row["guidance_scale"] for row in rows] == [1.0, 3.0]
+    assert all(0 <= row["text_all_correct"] <= 1 and 0 <= row["coverage"] <= 1 for row in rows)
+    assert (tmp_path / "g" / "figure.png").is_file()
+
+
+def test_what_was_cut_out_and_painted_again_is_recognised() -> None:
+    for scene, picture, hole in inpainting.cases(20, 32):
+        assert inpainting.filled_as_asked(picture, scene, hole)
+        assert not inpainting.filled_as_asked(np.where(hole[..., None], 255, picture).astype(np.uint8), scene, hole)

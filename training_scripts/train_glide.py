@@ -68,7 +68,9 @@ class Args(TrainingArgs):
     lr_warmup_steps: int = flag(1000, "Optimiser steps of linear warm-up, whatever the number of processes.")
     lr_scheduler: str = flag("constant_with_warmup", "Shape of the learning rate over the run.")
 
-    stage: Literal["base", "inpaint"] = flag("base", "Text to picture, or filling a part, from a finished folder.")
+    stage: Literal["base", "inpaint"] = flag(
+        "base", "Text to picture; or filling a part, where networks and noise schedule are those of a finished folder."
+    )
     pretrained_model_name_or_path: str | None = flag(
         None, "inpaint: the finished folder, or Hub repository, of the base stage."
     )
@@ -164,8 +166,8 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
-    "train_batch_size": 64,
-    "max_train_steps": 7000,
+    "train_batch_size": 32,
+    "max_train_steps": 11500,
     "learning_rate": 2e-3,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",
@@ -185,7 +187,7 @@ EMOJI: dict[str, Any] = {
     "vocab_size": 2048,
     "block_out_channels": [48, 96],
     "attention_head_dim": 24,
-    "max_train_steps": 4000,
+    "max_train_steps": 8000,
 }
 PRESETS = {"tiny": TINY, "small": SMALL, "emoji": EMOJI}
 SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
