@@ -145,8 +145,8 @@ def sample(
         image_grid(images).save(output)
     else:
         output.mkdir(parents=True, exist_ok=True)
-        for index, image in enumerate(images):
-            image.save(output / f"{index:05d}.png")
+        for index, drawn in enumerate(images):
+            drawn.save(output / f"{index:05d}.png")
     return output
 
 
