@@ -190,7 +190,7 @@ class SR3Pipeline(DiffusionPipeline):
     def _tiles(self, size: int | None, overlap: int | None) -> tuple[int, int]:
         """Side and overlap of the tiles: multiples of what the network needs and of the scale, as in the training."""
         step = math.lcm(self._multiple, self.config["scale"])
-        size = self.unet.config["sample_size"] if size is None else size
+        size = int(self.unet.config["sample_size"]) if size is None else size
         if size < 1 or size % step:
             raise ValueError(f"tile_size must be a multiple of {step}, not {size}")
         overlap = size // 4 // step * step if overlap is None else overlap

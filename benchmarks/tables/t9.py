@@ -7,8 +7,9 @@ On the digits of this package (7 to 28 pixels) and on photographs (16 to 64) one
 steps: to draw the large picture from noise, and to give it at once by the squared error. Every held-out picture is
 made small, enlarged by each row, and compared with what it was: PSNR and SSIM, the error of the answer made small
 again, and the Frechet ratio of all answers (of digits in the features of a classifier; of photographs, of which there
-are few, of their four quarters in those of random convolutions; real training pictures score 1). Digits are also read
-by that classifier. The mean of several draws is what regression learns to give: of the 3 dB that one draw of the true
+are few, of their four quarters in those of random convolutions; other real pictures score 1, and answers, which are
+told what is to be seen, may score less: the rows are to be compared with one another). Digits are also read by that
+classifier. The mean of several draws is what regression learns to give: of the 3 dB that one draw of the true
 posterior lacks against the posterior's mean, the mean of 16 makes up for 91 %.
 """
 

@@ -183,7 +183,8 @@ class Form:
         """
         side, image = self.side or _DEFAULT_SIDE, image.convert("RGB")
         if (scale := scale_of(self.pipeline)) is not None:
-            image.thumbnail((_SIDES_OF_ANSWER * side // scale,) * 2, Image.Resampling.LANCZOS)
+            most = max(1, _SIDES_OF_ANSWER * side // scale)
+            image.thumbnail((most, most), Image.Resampling.LANCZOS)
             return image
         if "vae" not in self.pipeline.components:  # nothing says what it can halve but the size it was made for
             return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
