@@ -161,7 +161,7 @@ def free_port() -> int:
 
 def client_of(url: str, server: subprocess.Popen, log: Path) -> Client:
     """A client, once somebody answers at the address."""
-    deadline = time.monotonic() + 300  # gradio alone takes long to import on a busy machine
+    deadline = time.monotonic() + 900  # gradio alone takes long to import on a busy machine
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()
         try:
