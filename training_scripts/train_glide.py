@@ -268,9 +268,8 @@ def base(args: Args, data: Data) -> Path:
     )
     run = new_run(args, nets, data, finished, partial(preview, args=args))
     if frozen:
-        texts: Texts = FrozenTexts(
-            tokenizer, encoder.to(run.device), args.text_length, cache_root(args.data_cache_dir)
-        )
+        encoder.to(run.device)  # pyright: ignore[reportArgumentType]
+        texts: Texts = FrozenTexts(tokenizer, encoder, args.text_length, cache_root(args.data_cache_dir))
         texts.prepare(["", *captions])
     else:
         learning = run.nets["text_encoder"]

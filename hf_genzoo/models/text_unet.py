@@ -17,6 +17,8 @@ What differs from the papers and why
 This file is published beside the weights: it imports torch and diffusers only.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -54,9 +56,9 @@ class Block(nn.Module):
                 norm_num_groups=groups,
                 bias=True,
                 residual_connection=True,
-                processor=AttnAddedKVProcessor2_0(),
+                processor=AttnAddedKVProcessor2_0(),  # pyright: ignore[reportArgumentType]
             )
-            nn.init.zeros_(self.attention.to_out[0].weight)  # pyright: ignore[reportArgumentType]
+            nn.init.zeros_(self.attention.to_out[0].weight)  # pyright: ignore
 
     def forward(self, h: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
         h = self.resnet(h, time)
@@ -216,7 +218,7 @@ class TextUNet(ModelMixin, ConfigMixin):
 
     def _run(self, block: nn.Module, h: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(block, h, time, tokens)
+            return self._gradient_checkpointing_func(block, h, time, tokens)  # pyright: ignore[reportOptionalCall]
         return block(h, time, tokens)
 
 
@@ -233,7 +235,7 @@ def with_known_part(unet: TextUNet) -> TextUNet:
     config = {name: value for name, value in unet.config.items() if not name.startswith("_")}
     if channels != unet.picture_channels:
         raise ValueError(f"a network of {channels} input channels takes a known part already; start from one without")
-    wider = TextUNet.from_config({**config, "in_channels": 2 * channels + 1})
+    wider: Any = TextUNet.from_config({**config, "in_channels": 2 * channels + 1})
     state = unet.state_dict()
     weight = torch.zeros_like(wider.conv_in.weight)
     weight[:, : state["conv_in.weight"].shape[1]] = state["conv_in.weight"]
