@@ -3,11 +3,9 @@
 import ast
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,20 +98,23 @@ def test_pictures_of_ones_own_stay_at_home(tmp_path: Path) -> None:
 
 # How it runs
 
-# Both apps in one interpreter, each as `python app.py` starts it; the folder `demo` is the same in both.
+# Both apps in one interpreter, each as `python app.py` starts it; the folder `demo` is the same in both. Each leaves
+# its address in its folder: gradio looks at GRADIO_SERVER_PORT only once.
 SERVE = """
-import importlib.util, os, socket, sys, threading, time
+import importlib.util, sys, threading, time
+from pathlib import Path
 
-spaces = list(zip(sys.argv[1::2], sys.argv[2::2]))
-sys.path.insert(0, spaces[0][0])
-for folder, port in spaces:
-    os.environ["GRADIO_SERVER_PORT"] = port
-    spec = importlib.util.spec_from_file_location("app", os.path.join(folder, "app.py"))
+folders = [Path(word) for word in sys.argv[1:]]
+sys.path.insert(0, str(folders[0]))
+for folder in folders:
+    spec = importlib.util.spec_from_file_location("app", folder / "app.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    start, address = module.start, folder / "address"
+    module.start = lambda app: address.write_text(start(app))
     app = threading.Thread(target=module.main, daemon=True)
     app.start()
-    while socket.socket().connect_ex(("127.0.0.1", int(port))):
+    while not (address.exists() and address.read_text()):
         assert app.is_alive()
         time.sleep(0.1)
 app.join()
@@ -129,15 +130,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Clien
         spaces = {family: space_of(family, hub, home) for family in MAKERS}
         assert (spaces["vae"] / "demo/map_tab.py").read_bytes() == (spaces["ddpm"] / "demo/map_tab.py").read_bytes()
         (spaces["ddpm"] / "hf_genzoo.py").write_text("raise ImportError('a Space has no hf_genzoo')\n")
-        ports = {family: free_port() for family in MAKERS}
-        words = [word for family in MAKERS for word in (str(spaces[family]), str(ports[family]))]
+        words = [str(spaces[family]) for family in MAKERS]
         hidden = {"HF_HOME": str(home / "home"), "GRADIO_TEMP_DIR": str(home / "gradio")}
         env = {**os.environ, **hub.environment(), **hidden, "HF_HUB_OFFLINE": "0"}
         log = home / "log"
         with log.open("w") as out:
             server = subprocess.Popen([sys.executable, "-c", SERVE, *words], cwd=home, env=env, stdout=out, stderr=out)
         try:
-            yield {family: client_of(f"http://127.0.0.1:{ports[family]}", server, log) for family in MAKERS}
+            yield {family: client_of(spaces[family], server, log) for family in MAKERS}
         finally:
             server.terminate()
             server.wait(30)
@@ -152,23 +152,14 @@ def space_of(family: str, hub: HubServer, home: Path) -> Path:
     return written(space_files(folder, repo_id, sha), home / f"{family} space")
 
 
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def client_of(url: str, server: subprocess.Popen, log: Path) -> Client:
-    """A client, once somebody answers at the address."""
+def client_of(space: Path, server: subprocess.Popen, log: Path) -> Client:
+    """A client, once the app has left its address."""
     deadline = time.monotonic() + 900  # gradio alone takes long to import on a busy machine
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
+        if (space / "address").exists() and (url := (space / "address").read_text()):
             return Client(url, verbose=False, download_files=log.parent / "client")
-        except OSError:
-            time.sleep(0.3)
+        time.sleep(0.3)
     raise AssertionError(log.read_text())
 
 
