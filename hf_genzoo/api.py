@@ -109,6 +109,7 @@ def sample(
     from tqdm.auto import tqdm
 
     from hf_genzoo.hub import load
+    from hf_genzoo.hub.probe import needs_picture
     from hf_genzoo.images import image_grid
 
     if num_images < 1 or batch_size < 1:
@@ -126,7 +127,7 @@ def sample(
     takes = inspect.signature(type(pipeline).__call__).parameters
     if unknown := [name for name in asked if name not in takes]:
         raise ValueError(f"{type(pipeline).__name__} has no {' and no '.join(unknown)}: leave that out")
-    if "image" in takes and takes["image"].default is inspect.Parameter.empty and "image" not in asked:
+    if needs_picture(pipeline) and "image" not in asked:
         raise ValueError(f"{type(pipeline).__name__} works on pictures: name the files with image (--image)")
     given = [Image.open(path) for path in image or ()]
     images = []

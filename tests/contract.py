@@ -21,7 +21,7 @@ from diffusers import DiffusionPipeline
 from transformers import HfArgumentParser
 
 from hf_genzoo.families import FAMILIES, Family
-from hf_genzoo.hub.probe import pictures
+from hf_genzoo.hub.probe import needs_picture, pictures
 from hf_genzoo.training.args import TrainingArgs, parse_args
 from hf_genzoo.training.run import Run
 
@@ -229,7 +229,8 @@ def draw(pipeline: DiffusionPipeline, seed: int | list[int] = 0, **changes: Any)
         [torch.Generator().manual_seed(s) for s in seeds] if seeds else torch.Generator().manual_seed(seed)
     )
     count = len(seeds) if seeds else 2
-    offers = {"batch_size": count, "generator": generator, "num_inference_steps": 3, "image": pictures(1) * count}
+    offers = {"batch_size": count, "generator": generator, "num_inference_steps": 3}
+    offers |= {"image": pictures(1) * count} if needs_picture(pipeline) else {}
     takes = inspect.signature(type(pipeline).__call__).parameters
     settings = {name: value for name, value in offers.items() if name in takes}
     return pipeline(**{**settings, "output_type": "np", **changes})

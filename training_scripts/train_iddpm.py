@@ -88,8 +88,7 @@ def reverse_process(args: Args) -> DDPMScheduler:
     A grid that ends above t = 0 would not do: DDPMScheduler then adds noise after its last step.
     """
     config = noise_schedule(args).config
-    chain: Any = DDPMScheduler.from_config(config, variance_type="learned_range", timestep_spacing="linspace")
-    return chain
+    return DDPMScheduler(**{**config, "variance_type": "learned_range", "timestep_spacing": "linspace"})
 
 
 def draw_timesteps(count: int, args: Args, importance: ImportanceSampler, device: torch.device) -> tuple[Tensor, Any]:

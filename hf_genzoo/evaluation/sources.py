@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hf_genzoo.data.decode import CorruptImageError, decode_whole
 from hf_genzoo.data.fingerprint import digest
 from hf_genzoo.evaluation.small_pictures import SmallPictures
+from hf_genzoo.hub.probe import needs_picture
 from hf_genzoo.pipelines.ddpm import DenoisingDiffusionPipeline
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -184,7 +185,7 @@ class PipelineSource(Source):
     @property
     def small(self) -> SmallPictures | None:
         """What is to be enlarged, where the pipeline takes pictures."""
-        return self.conditions.small if "image" in self._takes else None
+        return self.conditions.small if needs_picture(self.pipeline) else None
 
     @property
     def is_class_conditional(self) -> bool:

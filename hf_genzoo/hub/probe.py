@@ -66,6 +66,12 @@ def pictures(count: int) -> list[Any]:
     return [Image.linear_gradient("L").resize((16, 12)).rotate(180 * number) for number in range(count)]
 
 
+def needs_picture(pipeline: Any) -> bool:
+    """Whether a pipeline's call must be given a picture; it may take one for another task."""
+    image = inspect.signature(type(pipeline).__call__).parameters.get("image")
+    return image is not None and image.default is image.empty
+
+
 def arguments(pipeline: Any) -> dict[str, Any]:
     """Arguments for a small repeatable sample, out of what the pipeline's `__call__` takes."""
     import torch
@@ -77,7 +83,7 @@ def arguments(pipeline: Any) -> dict[str, Any]:
     offers = {"batch_size": NUM_SAMPLES, "num_inference_steps": NUM_STEPS, "output_type": "np"}
     if getattr(getattr(getattr(pipeline, "unet", None), "config", None), "num_class_embeds", None):
         offers["class_labels"] = [0] * NUM_SAMPLES
-    if "image" in parameters and parameters["image"].default is parameters["image"].empty:
+    if needs_picture(pipeline):
         offers["image"] = pictures(NUM_SAMPLES)
     chosen |= {name: value for name, value in offers.items() if name in parameters}
     required = [
