@@ -242,8 +242,8 @@ def test_the_terms_at_all_levels_sum_to_the_bound() -> None:
 def learned_v(lambda_vlb: float, make_optimizer: Callable[..., torch.optim.Optimizer]) -> tuple[Tensor, Tensor]:
     """v of a small network after the hybrid loss on a mixture, and the best v, at points of the noised data.
 
-    The noise grows by a constant factor, so that the two bounds of the variance lie equally far apart at all levels and
-    v means as much everywhere. The first level is left out: its decoder has bins.
+    The noise grows by a constant factor, so that the two bounds of the variance lie equally far apart at all levels
+    and v means as much everywhere. The first level is left out: its decoder has bins.
     """
     levels, width, updates, generator = 5, 32, 600, seeded(0)
     abar = 1 - 0.9 * 0.25 ** torch.arange(levels - 1, -1, -1, dtype=torch.float64)
