@@ -30,10 +30,10 @@ SHARED: dict[str, Any] = {
     "dataset_name": "sprites",
     "resolution": SIZE,
     "latent_dim": CODE,
-    "block_out_channels": [32, 32, 64],
+    "block_out_channels": [16, 32, 32],
     "train_batch_size": 64,
-    "learning_rate": 5e-4,
-    "max_train_steps": 6000,
+    "learning_rate": 1e-3,
+    "max_train_steps": 3000,
 }
 ROWS = (
     Row("pca", "PCA", ""),
