@@ -5,8 +5,8 @@
 On the ring of 8 and the grid of 25 Gaussians every row trains the same two networks (three hidden layers of 256), and
 the discriminator sees 128 inputs a step: a packed one sees 128 packs, as in the paper. 2,500 samples are drawn from
 the averaged generator. A sample within three standard deviations of a mode is of high quality, a mode with such a
-sample is kept, and the reverse KL is that of these samples' mode histogram to the uniform law; a perfect sampler scores
-about the floor, (K - 1) / (2 N). WGAN-GP takes fewer steps of its generator, each after five of its critic.
+sample is kept, and the reverse KL is that of these samples' mode histogram to the uniform law; a perfect sampler
+scores about the floor, (K - 1) / (2 N). WGAN-GP takes fewer steps of its generator, each after five of its critic.
 """
 
 from pathlib import Path
