@@ -191,7 +191,7 @@ def _with_revision(card: str, revision: str | None) -> str:
 def modality(family: Family, index: Index) -> str:
     """What this repository generates: "image" or "points2d", where the family does both by its network's kind."""
     kinds = family.modality.split(",")
-    dense = any(class_name.startswith("MLP") for _, class_name in index.components.values())
+    dense = any("MLP" in class_name for _, class_name in index.components.values())
     return "points2d" if "points2d" in kinds and (dense or len(kinds) == 1) else kinds[0]
 
 
