@@ -320,7 +320,9 @@ def test_inpainting_begins_as_its_parent() -> None:
     known = random_known(x)
     c, t = (torch.randn(2, LENGTH, DIM), torch.arange(LENGTH)[None] < torch.tensor([[3], [9]])), torch.tensor([3, 700])
     given = torch.cat([x, picture * known, known], dim=1)
-    assert torch.equal(wider(given, t, *c).sample, unet(x, t, *c).sample)
+    torch.testing.assert_close(
+        wider(given, t, *c).sample, unet(x, t, *c).sample, rtol=0, atol=1e-5
+    )  # sums of more terms
     wider(given, t, *c).sample.square().mean().backward()
     assert wider.conv_in.weight.grad[:, 12:].abs().sum() > 0  # and learns to use them
     with pytest.raises(ValueError, match="7 input channels takes a known part already"):
@@ -372,10 +374,11 @@ def test_inpainting_with_nothing_known_is_sampling(texts: dict[str, Any]) -> Non
     fill = quiet(GlideInpaintPipeline(with_known_part(unet), scheduler=scheduler(), **texts))
     settings = {"num_inference_steps": 3, "output_type": "pt"}
     plain = base(WORDS, generator=seeded(), **settings).images
-    assert torch.equal(fill(WORDS, generator=seeded(), **settings).images, plain)
+    unmasked = fill(WORDS, generator=seeded(), **settings).images
+    torch.testing.assert_close(unmasked, plain, rtol=0, atol=1e-4)
     white = Image.new("L", (40, 40), 255)
     painted = fill(WORDS, Image.new("RGB", (20, 30)), white, generator=seeded(), **settings).images
-    torch.testing.assert_close(painted, plain, rtol=0, atol=1e-6)
+    torch.testing.assert_close(painted, unmasked, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="image and mask_image go together"):
         fill(WORDS, image=white)
     with pytest.raises(ValueError, match="got 3 pictures for 2 images"):

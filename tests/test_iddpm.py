@@ -242,7 +242,7 @@ def test_the_terms_at_all_levels_sum_to_the_bound() -> None:
 def learned_v(lambda_vlb: float, make_optimizer: Callable[..., torch.optim.Optimizer]) -> tuple[Tensor, Tensor]:
     """v of a small network after the hybrid loss on a mixture, and the best v, at points of the noised data.
 
-    The noise grows by a constant factor, so that the two bounds of the variance lie equally far apart at all levels
+    The noise grows by a constant factor, so that the two bounds of the variance lie equally far apart at all levels,
     and v means as much everywhere. The first level is left out: its decoder has bins.
     """
     levels, width, updates, generator = 5, 32, 600, seeded(0)
@@ -299,7 +299,8 @@ def test_a_network_learns_the_best_variance_unless_the_bound_weighs_too_little()
     assert agreement(*learned_v(right, sgd)) > 0.9
     v, best = learned_v(wrong, sgd)
     assert agreement(v, best) < 0.5
-    assert v.abs().max() < 0.5 * best.std()
+    assert v.std() < 0.1 * best.std()
+    assert v.abs().max() < 0.2 * best.abs().max()
 
 
 # Importance sampling ------------------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ PRESETS = {"tiny": TINY, "small": SMALL}
 def build(args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False) -> dict[str, nn.Module]:
     """The U-Net; with classes, one label more than there are classes stands for "none".
 
-    A learned variance takes as many channels as the picture, behind those of the prediction.
+    A learned variance takes as many channels as the picture, behind those of the prediction. They begin at 0, halfway
+    between the bounds of the variance.
     """
     levels = range(len(args.block_out_channels))
     down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
@@ -153,6 +154,9 @@ def build(args: DiffusionArgs, num_classes: int | None = None, learned_variance:
         dropout=args.dropout,
         num_class_embeds=None if num_classes is None else num_classes + 1,
     )
+    if learned_variance:
+        for parameter in unet.conv_out.parameters():
+            nn.init.zeros_(parameter[args.num_channels :])
     return {"unet": unet}
 
 

@@ -8,7 +8,7 @@ S steps and every variance it has, for the bound of 64 held-out pictures with th
 Frechet distance to held-out pictures is divided by that of as many real ones, in the features of a classifier.
 
 The last column says what became of the variance: the spread of v over pixels and noise levels, where -1 is btilde and
-1 beta; untrained, the network's v is near 0 everywhere.
+1 beta; untrained, the network's v is 0 everywhere.
 """
 
 from pathlib import Path
@@ -162,7 +162,8 @@ def main() -> None:
     output_dir = args.output_dir or Path("outputs/tables/t7")
     if not args.only_write:
         rows, columns = [row for row in ROWS if row.key in args.rows], [str(steps) for steps in args.steps]
-        output_dir.mkdir(parents=True, exist_ok=True)
+        for folder in (output_dir, cells.home):
+            folder.mkdir(parents=True, exist_ok=True)
         cells.fill(
             rows, columns, range(args.seeds), lambda row, steps, seed: measure(row, int(steps), seed, args, output_dir)
         )
