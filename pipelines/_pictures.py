@@ -103,3 +103,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+
+
+def check_generators(
+    generator: torch.Generator | list[torch.Generator] | None, count: int, of: str = "images"
+) -> None:
+    """Refuse a list of generators that is not as long as what is drawn.
+
+    Raises:
+        ValueError: Naming both numbers.
+    """
+    if isinstance(generator, list) and len(generator) != count:
+        raise ValueError(f"got {len(generator)} generators for {count} {of}; pass one for each, or one")

@@ -24,7 +24,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._pictures import as_list, check_choice, in_their_sizes, resized, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, in_their_sizes, resized, to_pixels
 
 TASKS = ("reconstruct", "denoise", "super_resolution", "completion", "colorization")
 
@@ -84,8 +84,7 @@ class AutoencoderPipeline(EncodingPipeline, DiffusionPipeline):
         check_choice("output_type", output_type, OUTPUT_TYPES)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
+        check_generators(generator, batch_size)
         if latents is None:
             net, shape = self.autoencoder, (batch_size, self.latent_dim)
             noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=net.dtype)

@@ -33,6 +33,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genzoo.pipelines._likelihood import BoundedLikelihood
+from hf_genzoo.pipelines._pictures import check_generators
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 
@@ -121,8 +122,7 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         labels, batch_size = self._labels(class_labels, batch_size)
         if guidance_scale != 1.0 and self.num_classes is None:
             raise ValueError(f"guidance_scale {guidance_scale} for an unconditional network; leave it at 1")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
+        check_generators(generator, batch_size)
         if labels is None and self.num_classes is not None:
             labels = self._random_labels(self.num_classes, batch_size, generator)
         self._check_variance()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hf_genzoo.pipelines._classes import Labels, class_indices
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, LatentPipeline
-from hf_genzoo.pipelines._pictures import check_choice
+from hf_genzoo.pipelines._pictures import check_choice, check_generators
 from hf_genzoo.pipelines._points import scatter
 
 
@@ -90,8 +90,7 @@ class GANPipeline(LatentPipeline, DiffusionPipeline):
         labels, batch_size = self._labels(class_labels, batch_size)
         if latents is not None and len(latents) != batch_size:
             raise ValueError(f"got {batch_size} class_labels for {len(latents)} latents; pass one for each, or one")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"got {len(generator)} generators for {batch_size} samples; pass one for each, or one")
+        check_generators(generator, batch_size, "samples")
         if labels is None and self.num_classes is not None:
             labels = self._random_labels(self.num_classes, batch_size, generator)
         if latents is None:

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_genzoo.pipelines._guidance import from_sample, guided, signal_and_noise, takes_variance, to_sample
-from hf_genzoo.pipelines._pictures import as_list, check_choice, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +190,7 @@ class GlidePipeline(DiffusionPipeline):
     ) -> Tensor:
         """Pixels (B, C, H, W) in [0, 1]. `known`: pictures in [-1, 1] and masks (B, 1, H, W), 1 where it is known."""
         generator, steps = settings.generator, settings.num_inference_steps
-        if isinstance(generator, list) and len(generator) != len(prompts):
-            raise ValueError(f"got {len(generator)} generators for {len(prompts)} images; pass one for each, or one")
+        check_generators(generator, len(prompts))
         step_options = self._step_options(settings.eta, generator)
         cond = self.encode_prompt(prompts)
         uncond = None if settings.guidance_scale == 1.0 else self.encode_prompt(negatives)

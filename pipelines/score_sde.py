@@ -33,7 +33,7 @@ from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._flow_likelihood import continuous_bound, flow_log_density
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
 from hf_genzoo.pipelines._ode import solve_adaptive, solve_heun
-from hf_genzoo.pipelines._pictures import as_list, check_choice, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
 from hf_genzoo.pipelines._points import scatter
 
 LATENT_TOLERANCE = 1e-6  # of encoding and decoding, which are to be each other's inverse
@@ -140,8 +140,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         labels, batch_size = self._labels(class_labels, batch_size)
         if latents is not None and len(latents) != batch_size:
             raise ValueError(f"got {batch_size} class_labels for {len(latents)} latents; pass one for each, or one")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"got {len(generator)} generators for {batch_size} samples; pass one for each, or one")
+        check_generators(generator, batch_size, "samples")
         x = self._start(batch_size, generator, latents)
 
         def noise(x: Tensor, t: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from hf_genzoo.pipelines._pictures import as_list, check_choice, in_their_sizes, resized, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, in_their_sizes, resized, to_pixels
 from hf_genzoo.pipelines._tiles import by_tiles, mirrored
 
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -126,8 +126,7 @@ class SR3Pipeline(DiffusionPipeline):
         channels = self.unet.config["out_channels"]
         given = [one for many in as_list(image) for one in to_pixels(many, channels, None).split(1)]
         enlarged = [low for picture in given for low in [self._enlarged(picture)] * num_samples]
-        if isinstance(generator, list) and len(generator) != len(enlarged):
-            raise ValueError(f"got {len(generator)} generators for {len(enlarged)} images; pass one for each, or one")
+        check_generators(generator, len(enlarged))
         self._check_latents(latents, [tuple(low.shape[1:]) for low in enlarged])
 
         answers: list[Tensor] = list(enlarged)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._pictures import as_list, check_choice, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
 
 
 class VAEPipeline(EncodingPipeline, DiffusionPipeline):
@@ -69,8 +69,7 @@ class VAEPipeline(EncodingPipeline, DiffusionPipeline):
         check_choice("output_type", output_type, OUTPUT_TYPES)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"got {len(generator)} generators for {batch_size} images; pass one for each, or one")
+        check_generators(generator, batch_size)
         if latents is None:
             shape = (batch_size, self.latent_dim)
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.vae.dtype)
