@@ -20,8 +20,9 @@ lint: $(VENV)/.installed-dev
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
+# Two files at a time with one thread each: two processes of several threads would wait for each other's barriers.
 quick-test: $(VENV)/.installed-dev
-	"$(BIN)/python" -m pytest -m "not slow and not browser"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not slow and not browser"
 
 # Quality bars: real trainings, ten to thirty minutes on two cores.
 quality: $(VENV)/.installed-dev

@@ -90,7 +90,7 @@ def test_sampling_and_seeds(page: Any, sampling: str) -> None:
     assert page.get_by_role("link", name="Model card").get_attribute("href") == "https://example.org/card"
     assert overflow(page) <= 0
     choose(page, "Pictures", "4")
-    choose(page, "Steps", "20")
+    choose(page, "Steps", "200")  # long enough that pictures on the way are seen
     page.click("#go")
     page.locator("#preview img").wait_for()
     assert overflow(page) <= 0
