@@ -9,7 +9,7 @@ from diffusers.image_processor import PipelineImageInput
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-from hf_genzoo.pipelines._pictures import as_list, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_counts, to_pixels
 from hf_genzoo.pipelines._variational import chain_of, predicted_x_0, variational_bound
 
 VARIANCE_TYPES = {"fixed_small": "btilde", "fixed_large": "beta", "learned_range": "learned"}
@@ -81,8 +81,7 @@ class BoundedLikelihood:
                 f"the bound is that of a DDPMScheduler with variance_type {', '.join(VARIANCE_TYPES)} and no "
                 f"thresholding, not of {type(self.scheduler).__name__} with {config.get('variance_type')!r}"
             )
-        if max_batch_size < 1:
-            raise ValueError(f"max_batch_size must be at least 1, not {max_batch_size}")
+        check_counts(max_batch_size=max_batch_size)
         channels, size = self.unet.config["in_channels"], self.unet.config["sample_size"]
         pixels = torch.cat([to_pixels(image, channels, size) for image in as_list(images)])
         x_0 = ((255.0 * pixels).round().double() / 127.5 - 1.0).to(self._execution_device)

@@ -105,6 +105,17 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
 
 
+def check_counts(**counts: int) -> None:
+    """Refuse a number of things that is below 1.
+
+    Raises:
+        ValueError: Naming the argument and its value.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")
+
+
 def check_generators(
     generator: torch.Generator | list[torch.Generator] | None, count: int, of: str = "images"
 ) -> None:

@@ -24,7 +24,15 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, in_their_sizes, resized, to_pixels
+from hf_genzoo.pipelines._pictures import (
+    as_list,
+    check_choice,
+    check_counts,
+    check_generators,
+    in_their_sizes,
+    resized,
+    to_pixels,
+)
 
 TASKS = ("reconstruct", "denoise", "super_resolution", "completion", "colorization")
 
@@ -82,8 +90,7 @@ class AutoencoderPipeline(EncodingPipeline, DiffusionPipeline):
             ValueError: If an argument does not fit; the message names it and the fix.
         """
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         check_generators(generator, batch_size)
         if latents is None:
             net, shape = self.autoencoder, (batch_size, self.latent_dim)

@@ -33,7 +33,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genzoo.pipelines._likelihood import BoundedLikelihood
-from hf_genzoo.pipelines._pictures import check_generators
+from hf_genzoo.pipelines._pictures import check_choice, check_counts, check_generators
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 
@@ -115,10 +115,8 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         output_type: str,
     ) -> tuple[Tensor | None, int]:
         """What is wrong with the arguments of a call, or else the labels (B,), drawn where none are given, and B."""
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"unknown output_type {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, not {num_inference_steps}")
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        check_counts(num_inference_steps=num_inference_steps)
         labels, batch_size = self._labels(class_labels, batch_size)
         if guidance_scale != 1.0 and self.num_classes is None:
             raise ValueError(f"guidance_scale {guidance_scale} for an unconditional network; leave it at 1")
@@ -187,8 +185,7 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         self, class_labels: int | str | Sequence[int | str] | Tensor | None, batch_size: int
     ) -> tuple[Tensor | None, int]:
         """Labels as (B,) int64, None where none are given, and the batch size."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         if self.num_classes is None:
             if class_labels is not None:
                 raise ValueError(f"class_labels {class_labels!r} for an unconditional network; leave them out")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hf_genzoo.pipelines._classes import Labels, class_indices
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, LatentPipeline
-from hf_genzoo.pipelines._pictures import check_choice, check_generators
+from hf_genzoo.pipelines._pictures import check_choice, check_counts, check_generators
 from hf_genzoo.pipelines._points import scatter
 
 
@@ -81,8 +81,7 @@ class GANPipeline(LatentPipeline, DiffusionPipeline):
             ValueError: If an argument does not fit; the message names it and the fix.
         """
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         if latents is not None:
             if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
                 raise ValueError(f"latents must have shape (B, {self.latent_dim}), not {tuple(latents.shape)}")

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_genzoo.pipelines._guidance import from_sample, guided, signal_and_noise, takes_variance, to_sample
-from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_counts, check_generators, to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class Settings:
     callback: Callback | None
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, not {self.num_inference_steps}")
+        check_counts(num_inference_steps=self.num_inference_steps)
         low, high = self.guidance_interval
         if not 0.0 <= low <= high <= 1.0:
             raise ValueError(f"guidance_interval {self.guidance_interval} must be two rising numbers from 0 to 1")
@@ -253,8 +252,7 @@ class GlidePipeline(DiffusionPipeline):
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str], batch_size: int
     ) -> tuple[list[str], list[str]]:
         """One prompt and one negative prompt for each picture."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         given = {}
         for name, texts in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             given[name] = [texts] if isinstance(texts, str) else list(texts)

@@ -33,7 +33,7 @@ from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._flow_likelihood import continuous_bound, flow_log_density
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
 from hf_genzoo.pipelines._ode import solve_adaptive, solve_heun
-from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_counts, check_generators, to_pixels
 from hf_genzoo.pipelines._points import scatter
 
 LATENT_TOLERANCE = 1e-6  # of encoding and decoding, which are to be each other's inverse
@@ -134,8 +134,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
             ValueError: If an argument does not fit; the message names it and the fix.
         """
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         batch_size = len(latents) if latents is not None else batch_size
         labels, batch_size = self._labels(class_labels, batch_size)
         if latents is not None and len(latents) != batch_size:
@@ -217,8 +216,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         x = self._exact(x)
         if steps is None:
             return solve_adaptive(velocity, x, start, end, tolerance, tolerance)
-        if steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, not {steps}")
+        check_counts(num_inference_steps=steps)
         return solve_heun(velocity, x, torch.linspace(start, end, steps + 1, dtype=x.dtype, device=x.device))
 
     @torch.no_grad()
@@ -325,8 +323,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         Raises:
             ValueError: If an argument does not fit.
         """
-        if num_draws < 1:
-            raise ValueError(f"num_draws must be at least 1, not {num_draws}")
+        check_counts(num_draws=num_draws)
         trace = trace or ("exact" if self.latent_dim <= 3 else "rademacher")
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -366,8 +363,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         Raises:
             ValueError: If `num_times` is below 1.
         """
-        if num_times < 1:
-            raise ValueError(f"num_times must be at least 1, not {num_times}")
+        check_counts(num_times=num_times)
         x, cell = self._with_volume(images, dequantize, generator)
         device = x.device if generator is None else generator.device
         u = torch.arange(num_times)[:, None] + torch.rand(num_times, len(x), generator=generator, device=device).cpu()

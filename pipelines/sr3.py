@@ -29,7 +29,15 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, in_their_sizes, resized, to_pixels
+from hf_genzoo.pipelines._pictures import (
+    as_list,
+    check_choice,
+    check_counts,
+    check_generators,
+    in_their_sizes,
+    resized,
+    to_pixels,
+)
 from hf_genzoo.pipelines._tiles import by_tiles, mirrored
 
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -119,9 +127,7 @@ class SR3Pipeline(DiffusionPipeline):
             ValueError: If an argument does not fit; the message names it and the fix.
         """
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        for name, value in (("num_inference_steps", num_inference_steps), ("num_samples", num_samples)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        check_counts(num_inference_steps=num_inference_steps, num_samples=num_samples)
         tiles = self._tiles(tile_size, tile_overlap)
         channels = self.unet.config["out_channels"]
         given = [one for many in as_list(image) for one in to_pixels(many, channels, None).split(1)]

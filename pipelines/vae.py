@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._pictures import as_list, check_choice, check_generators, to_pixels
+from hf_genzoo.pipelines._pictures import as_list, check_choice, check_counts, check_generators, to_pixels
 
 
 class VAEPipeline(EncodingPipeline, DiffusionPipeline):
@@ -67,8 +67,7 @@ class VAEPipeline(EncodingPipeline, DiffusionPipeline):
             ValueError: If an argument does not fit; the message names it and the fix.
         """
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_counts(batch_size=batch_size)
         check_generators(generator, batch_size)
         if latents is None:
             shape = (batch_size, self.latent_dim)
@@ -140,9 +139,7 @@ class VAEPipeline(EncodingPipeline, DiffusionPipeline):
         Returns:
             (B,) float64.
         """
-        for name, value in (("num_samples", num_samples), ("max_batch_size", max_batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        check_counts(num_samples=num_samples, max_batch_size=max_batch_size)
         x = self._to_sample(images)
         cell = 0.0
         if dequantize and self.vae.config["likelihood"] != "bernoulli":
