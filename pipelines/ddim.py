@@ -7,9 +7,9 @@ betas; no training of its own is needed. Its noise levels are kept and its sampl
 `ImplicitDiffusionScheduler`, which clips nothing, as in the paper: what `encode` makes could else not be decoded.
 
 What differs from the paper and why
-- The grid of timesteps is "trailing" unless another one is named. The paper's, "uniform" and "quadratic", end with a
-  call of the network at t = 0, which cannot remove the noise of the step before: with `sigma_hat` and few steps that
-  is all one sees.
+- The grid of timesteps is "trailing" unless another one is named. Those of the authors' code, "uniform" and
+  "quadratic", end with a call of the network at t = 0, which cannot remove the noise of the step before: with
+  `sigma_hat` and few steps of "uniform" that is all one sees.
 - Classes, as in `ddpm`. A latent is decoded without a label unless one is given, and must be with the one that it was
   encoded with.
 
@@ -42,7 +42,7 @@ class ImplicitDiffusionPipeline(EncodingPipeline, DenoisingDiffusionPipeline):
 
     Args:
         unet: Denoiser; class-conditional if its config has `num_class_embeds` (number of classes plus one).
-        scheduler: Any scheduler of diffusers; one that does not know the paper's grids lends its noise levels only.
+        scheduler: Any scheduler of diffusers; one that does not know these grids lends its noise levels only.
         id2label: Names of the classes, {0: "cat", ...}.
     """
 

@@ -6,7 +6,8 @@ the one that went in. With a code much shorter than the picture it must find out
 Given a damaged picture instead, the same network learns to repair it: noise, a picture made small, holes, lost colour.
 
 Differs from the papers: convolutions, Adam, no layer-wise pretraining. Without --latent_dim the code is a map of
-features with more numbers than pixels, as in Vincent et al.: the corruption, not the width, keeps it from copying.
+features with more numbers than pixels, as in Vincent et al. 2010 (https://jmlr.org/papers/v11/vincent10a.html): the
+corruption, not the width, keeps it from copying.
 """
 
 import copy

@@ -8,7 +8,8 @@ Three objectives, all with the networks of `vae`:
 - tc: only the total correlation, how much the numbers of a code tell about each other, costs beta times as much (Chen
   et al. 2018, https://arxiv.org/abs/1802.04942, eq. 4), so that less is lost of what the code tells about the picture.
 
-Differs from the papers: smaller pictures, fewer steps, a larger learning rate.
+Differs from the papers: smaller pictures, fewer steps, convolutions and Adam (Higgins et al. have fully connected
+networks and Adagrad for these shapes).
 """
 
 import math

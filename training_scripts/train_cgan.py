@@ -2,7 +2,7 @@
 
 The generator is told a class, and the discriminator judges whether a sample is real and of its class. It knows the
 class as an inner product with its features (projection, Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637) or, by
---conditioning concat, as further channels of its input, as in the first paper.
+--conditioning concat, as further channels of its input (in the first paper both join in a hidden layer).
 
 Differs from the papers: generated samples are asked for the classes of the real batch they are compared with, so that
 the classes of both are equally frequent and no loss is spent on their difference; networks, losses and penalties are

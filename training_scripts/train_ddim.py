@@ -2,7 +2,7 @@
 
 The network and its training are those of `ddpm`. For each eta the paper defines another process, from one whose
 samples are drawn with noise at every step (eta 1, DDPM) to one without (eta 0, DDIM). All have the same marginals and,
-where every noise level weighs the same, the same objective (theorem 1). So what is new is the sampler alone, and any
+but for the weights of the noise levels, the same objective (theorem 1). So what is new is the sampler alone, and any
 model of `ddpm` can be opened with it: `ImplicitDiffusionPipeline.from_pretrained(folder)`. This script trains one and
 exports it with that sampler.
 
@@ -35,7 +35,7 @@ class Args(SimpleArgs):
     timestep_spacing: Literal["trailing", "uniform", "quadratic"] = flag(
         "trailing",
         "Grid of sampling steps where the call names none: evenly from the noisiest level down; range(0, T, T // S), "
-        "as in the paper; or its squares, up to 0.8 T.",
+        "as in the authors' code; or its squares, up to 0.8 T.",
     )
 
 

@@ -8,9 +8,9 @@ in particular, and sampling can exaggerate the difference that the caption makes
 lies, and learns to paint the rest as the caption says.
 
 Differs from the paper: captions are hidden from the start and not in a second training; the network predicts the
-velocity or what --prediction_type says, and no variance; the learned padding stands in for outputs of the text encoder
-(see hf_genzoo.models.text_unet). The text encoder is a small one that learns along, as in the paper, or a frozen one
-(--text_encoder_name_or_path), whose outputs are kept on disk.
+noise or what --prediction_type says (the preset small: the velocity), and no variance; the learned padding stands in
+for outputs of the text encoder (see hf_genzoo.models.text_unet). The text encoder learns along, as in the paper, but
+is a small one; or it is a frozen one (--text_encoder_name_or_path), whose outputs are kept on disk.
 """
 
 import logging

@@ -5,9 +5,10 @@ again by bicubic interpolation) learns to tell noise from picture. Sampling star
 step, a large picture that fits the small one; another seed paints another one. --objective regression trains the same
 network to give the large picture at once, as the paper's baseline: it learns the mean of all that fit, which is soft.
 
-As in the paper the network is told the level of the signal, sqrt(gamma), and not the number of the step, and gamma is
-drawn for each picture from a law that is uniform between neighbouring levels. Differs from the paper: the network is a
-plain UNet2DModel, not that of BigGAN blocks; v-prediction by a flag; cropping by a flag, for large pictures.
+As in the paper the network is told the noise level and not the number of the step (here as the level of the signal,
+sqrt(gamma); in the paper gamma itself), and gamma is drawn for each picture from a law that is uniform between
+neighbouring levels. Differs from the paper: the network is a plain UNet2DModel, not that of BigGAN blocks;
+v-prediction by a flag; cropping by a flag, for large pictures.
 """
 
 import sys

@@ -41,7 +41,7 @@ WEAK = {"discriminator_channels": [8, 16]}
 PLAIN = {**WEAK, "r1_gamma": 0.0, "norm_type": "batch", "learning_rate": 2e-4, "adam_beta1": 0.5, "adam_beta2": 0.999}
 ROWS = (
     Row("dcgan", "DCGAN", "gan", PLAIN),
-    Row("pacdcgan2", "PacDCGAN2", "gan", {**PLAIN, "pack": 2, "train_batch_size": 128}),  # 64 packs, as in the paper
+    Row("pacdcgan2", "PacDCGAN2", "gan", {**PLAIN, "pack": 2, "train_batch_size": 128}),  # 64 packs
     Row("wgan_gp", "WGAN-GP", "wgan_gp", {"critic_channels": [8, 16]}),
     Row("rpgan", "relativistic, R1 + R2", "gan", {**WEAK, "loss": "relativistic", "r1_gamma": 1.0, "r2_gamma": 1.0}),
 )

@@ -140,7 +140,7 @@ def table(cells: Cells) -> str:
             for row in ROWS
         ]
         head = [f"{grid}: Frechet ratio", *(f"S = {steps}" for steps in STEPS)]
-        parts.append(markdown([*head, *(f"paper, {steps}" for steps in STEPS[1:])], lines))
+        parts.append(markdown([*head, *(f"paper (quadratic), {steps}" for steps in STEPS[1:])], lines))
     lines = [
         [grid, *(_shown(cells, RECONSTRUCTION, grid, steps, "squared_error", 5) for steps in RECONSTRUCTION_STEPS)]
         for grid in GRIDS

@@ -2,7 +2,7 @@
 
 Papers
 - Nichol et al. 2021, "GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models",
-  section 3: keys and values of the caption's tokens beside those of the pixels in every attention, one vector of the
+  section 4.1: keys and values of the caption's tokens beside those of the pixels in every attention, one vector of the
   caption added to the embedding of the noise level.
 - Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis": the residual blocks (scale and shift by the
   noise level, branches that begin at zero).

@@ -1,5 +1,5 @@
 """The sampler of denoising diffusion implicit models: a family of processes with the same marginals, from one without
-noise (DDIM) to that of DDPM, on the paper's grids, and backwards from data to noise.
+noise (DDIM) to that of DDPM, on the grids of the authors' code, and backwards from data to noise.
 
 Paper: Song, Meng & Ermon 2021, "Denoising Diffusion Implicit Models" (https://arxiv.org/abs/2010.02502).
 
@@ -14,10 +14,10 @@ What diffusers lacks, so that this file is needed (where both do the same, they 
 - It has no quadratic grid (the paper's for CIFAR-10), nor the larger variance sigma-hat of the paper's tables.
 - `DDIMInverseScheduler` evaluates the network at the level a step leads to; the paper's is where the step begins.
 
-Which grid: the paper's grids, "uniform" and "quadratic", end with a call of the network at t = 0. What noise was added
-one step earlier, it takes for part of the picture, so with sigma-hat and few steps samples are noise: that row of the
-paper's table tells of the grid. "trailing" begins at t = T - 1 (nearly pure noise, as the first sample is) and ends
-at T / S - 1, from where one step leads to the picture; it is the default. The noise of "quadratic" begins at 0.8 T.
+Which grid: those of the authors' code, "uniform" and "quadratic", end with a call of the network at t = 0. What noise
+was added one step earlier, it takes for part of the picture, so with sigma-hat and few steps of "uniform" samples are
+noise ("quadratic" leaves a tenth of it). "trailing" begins at t = T - 1 (nearly pure noise, as the first sample is)
+and ends at T / S - 1, from where one step leads to the picture; it is the default. "quadratic" begins at 0.8 T.
 
 This file is published beside the weights: it imports numpy, torch and diffusers only.
 """
