@@ -9,8 +9,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img impo
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from hf_genzoo.models.text_unet import TextUNet, with_known_part
 from hf_genzoo.pipelines.ddpm import DenoisingDiffusionPipeline
+from hf_genzoo.pipelines.glide import GlideInpaintPipeline
 from hf_genzoo.pipelines.sr3 import SR3Pipeline
+from hf_genzoo.text import small_text_encoder, small_tokenizer
 
 CLASSES = ("circle", "square", "star")
 
@@ -46,6 +49,23 @@ def tiny_sr3(scale: int = 4) -> SR3Pipeline:
         norm_num_groups=4,
     )
     return SR3Pipeline(unet, DDPMScheduler(timestep_spacing="trailing"), scale=scale)
+
+
+def tiny_inpainting() -> GlideInpaintPipeline:
+    """Parts of colour pictures of 16 x 16 from texts."""
+    torch.manual_seed(0)
+    unet = TextUNet(
+        sample_size=16,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        attention_levels=(1,),
+        attention_head_dim=8,
+        norm_num_groups=4,
+        text_dim=16,
+        text_length=8,
+    )
+    words = {"tokenizer": small_tokenizer(["a star"], 340, 8), "text_encoder": small_text_encoder(340, 8, 16, 1)}
+    return GlideInpaintPipeline(with_known_part(unet).eval(), scheduler=DDPMScheduler(), **words)
 
 
 def tiny_stable_diffusion(image: bool = False) -> StableDiffusionPipeline | StableDiffusionImg2ImgPipeline:

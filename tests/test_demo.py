@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from demo_models import CLASSES, tiny_ddpm, tiny_sr3, tiny_stable_diffusion
+from demo_models import CLASSES, tiny_ddpm, tiny_inpainting, tiny_sr3, tiny_stable_diffusion
 from hub_toys import tiny_points
 from PIL import Image
 
@@ -32,6 +32,7 @@ from gradio_client.utils import Status
 from hf_genzoo.cli import main as genzoo
 from hf_genzoo.demo import guard, playground_server
 from hf_genzoo.demo.app import build_app, start
+from hf_genzoo.demo.box import LIMITS, box_mask
 from hf_genzoo.demo.examples import Examples, load_examples
 from hf_genzoo.demo.form import Form
 from hf_genzoo.demo.panel import Stops
@@ -166,6 +167,11 @@ def test_controls_follow_the_signature() -> None:
             {"image", "prompt", "negative_prompt", "steps", "sampler", "guidance", "strength", "seed"},
         ),
         "super-resolution": (tiny_sr3(), "image to image", {"image", "steps", "sampler", "seed"}),
+        "inpainting": (
+            tiny_inpainting(),
+            "image to image",
+            {"image", "prompt", "negative_prompt", "steps", "sampler", "guidance", "seed", *LIMITS},
+        ),
     }
     for pipeline, kind, fields in expected.values():
         task = task_of(pipeline)
@@ -358,6 +364,33 @@ def test_a_full_queue_says_so(ddpm: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     built.close()
     assert failed
     assert all("Queue is full" in message for message in failed)
+
+
+def test_a_box_is_painted_and_the_rest_is_kept(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    picture = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(picture)
+    built = build_app(tiny_inpainting(), title="Box")
+    client = client_of(start(built), tmp_path)
+    box = {"left": 50, "top": 0, "width": 25, "height": 100}
+    result = client.predict(image=handle_file(picture), prompt="a star", steps=2, **box, api_name="/change")
+    before, after = (np.asarray(Image.open(path)) for path in result[2])
+    inside = np.zeros((16, 16), bool)
+    inside[:, 8:12] = True
+    assert (before[inside] == 127).all()
+    np.testing.assert_array_equal(after[~inside], pixels[~inside])
+    assert (after[inside] != pixels[inside]).any()
+    built.close()
+
+
+def test_a_box_is_cut_at_the_edge_and_never_empty() -> None:
+    whole = {"left": 0, "top": 0, "width": 100, "height": 100}
+    assert np.asarray(box_mask((7, 5), whole)).min() == 255
+    corner = np.asarray(box_mask((10, 20), {"left": 99, "top": 50, "width": 100, "height": 1})) > 0
+    assert corner.shape == (20, 10)
+    assert np.argwhere(corner).tolist() == [[10, 9]]
+    with pytest.raises(ValueError, match="Width must lie between 1 and 100; it is 0"):
+        box_mask((7, 5), {**whole, "width": 0})
 
 
 def test_image_to_image_and_text_to_image(tmp_path: Path) -> None:

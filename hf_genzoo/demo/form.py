@@ -12,6 +12,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image, ImageOps
 
+from .box import box_fields, box_mask
 from .guard import (
     MAX_BATCH_PIXELS,
     MAX_IMAGES,
@@ -66,6 +67,8 @@ class Form:
         takes, fields = self.task.takes, self.fields
         if self.task.kind == "image to image":
             fields["image"] = upload(label="Picture", sources=["upload", "clipboard"], height=260)
+        if self.task.partial:
+            fields |= box_fields()
         if "prompt" in takes:
             fields["prompt"] = gr.Textbox("", label="Prompt", lines=2, max_length=MAX_PROMPT, autofocus=True)
         if "negative_prompt" in takes:
@@ -134,6 +137,8 @@ class Form:
         if "image" in values:
             image = check_upload(values.pop("image"))
             call["image"] = self._fitted(image)
+        if self.task.partial:
+            call["mask_image"] = box_mask(call["image"].size, values)
         if "prompt" in values:
             call["prompt"] = check_prompt(values["prompt"])
         if values.get("negative_prompt"):

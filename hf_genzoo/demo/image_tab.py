@@ -8,6 +8,7 @@ import gradio as gr
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
+from .box import blanked
 from .examples import Examples
 from .form import Form, Request, scale_of
 from .panel import Panel
@@ -50,7 +51,10 @@ def add_image_tab(
 
     def show(pictures: list[Path], asked: Request) -> list[Any]:
         with Image.open(pictures[0]) as after:
-            before = asked.call["image"].resize(after.size, Image.Resampling.LANCZOS)
+            before = asked.call["image"]
+            if task.partial:
+                before = blanked(before, asked.call["mask_image"])
+            before = before.resize(after.size, Image.Resampling.LANCZOS)
         path = pictures[0].with_name("before.png")
         before.save(path)
         return [(str(path), str(pictures[0]))]

@@ -37,6 +37,11 @@ class Task:
         """Whether there is something to guide towards: classes or words."""
         return "guidance_scale" in self.takes and bool(self.classes or "prompt" in self.takes)
 
+    @property
+    def partial(self) -> bool:
+        """Whether a part of the picture is painted and the rest is kept."""
+        return "mask_image" in self.takes
+
 
 def task_of(pipeline: DiffusionPipeline) -> Task:
     """What a pipeline does.
@@ -46,8 +51,6 @@ def task_of(pipeline: DiffusionPipeline) -> Task:
     """
     takes = frozenset(inspect.signature(type(pipeline).__call__).parameters) - {"self", "args", "kwargs"}
     classes = _classes(pipeline) if "class_labels" in takes else ()
-    if "mask_image" in takes:
-        raise ValueError(f"there is no demo for a {type(pipeline).__name__} yet: it needs a mask drawn on the image")
     if "image" in takes:
         return Task("image to image", takes, classes)
     if "prompt" in takes:
