@@ -19,7 +19,6 @@ What differs from the papers and why
 This file is published beside the weights: it imports torch and diffusers only.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral
 
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from hf_genzoo.pipelines._likelihood import BoundedLikelihood
 from hf_genzoo.pipelines._pictures import check_choice, check_counts, check_generators
+from hf_genzoo.pipelines._steps import step_options
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 
@@ -99,10 +99,10 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         labels, batch_size = self._conditions(
             batch_size, class_labels, guidance_scale, num_inference_steps, generator, output_type
         )
-        step_options = self._step_options(eta, generator)
+        options = step_options(self.scheduler, generator, eta)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         x_t = self._initial_noise(batch_size, generator, latents)
-        x_0 = self._denoised(x_t, labels, guidance_scale, step_options, callback_on_step_end)
+        x_0 = self._denoised(x_t, labels, guidance_scale, options, callback_on_step_end)
         return self._pictures(x_0, output_type, return_dict)
 
     def _conditions(
@@ -131,7 +131,7 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         x_t: Tensor,
         labels: Tensor | None,
         guidance_scale: float,
-        step_options: dict,
+        options: dict,
         callback_on_step_end: Callable[[DiffusionPipeline, int, Tensor, dict], dict] | None,
     ) -> Tensor:
         """x_0 from x_T, along the scheduler's timesteps."""
@@ -139,7 +139,7 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         with self.progress_bar(total=len(timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(timesteps):
                 output = self._predict(self.scheduler.scale_model_input(x_t, t), t, labels, guidance_scale)
-                x_t = self.scheduler.step(output, t, x_t, **step_options).prev_sample
+                x_t = self.scheduler.step(output, t, x_t, **options).prev_sample
                 if callback_on_step_end is not None:
                     x_t = callback_on_step_end(self, index, t, {"latents": x_t}).get("latents", x_t)
                 progress.update()
@@ -228,14 +228,6 @@ class DenoisingDiffusionPipeline(BoundedLikelihood, DiffusionPipeline):
         if not isinstance(label, Integral) or not 0 <= label < (self.num_classes or 0):
             raise ValueError(f"class label {label!r} is not one of 0 to {(self.num_classes or 0) - 1}")
         return int(label)
-
-    def _step_options(self, eta: float, generator: torch.Generator | list[torch.Generator] | None) -> dict:
-        """The arguments among eta and generator that this scheduler's step takes."""
-        parameters = inspect.signature(self.scheduler.step).parameters
-        if eta != 0.0 and "eta" not in parameters:
-            raise ValueError(f"eta {eta} has no meaning for {type(self.scheduler).__name__}; use DDIMScheduler, or 0")
-        options = {"eta": eta, "generator": generator}
-        return {name: value for name, value in options.items() if name in parameters}
 
     @property
     def _noise_shape(self) -> tuple[int, int, int]:

@@ -14,7 +14,6 @@ What differs from the papers and why
 This file is published beside the weights: it imports numpy, PIL, torch, diffusers and transformers only.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_genzoo.pipelines._guidance import from_sample, guided, signal_and_noise, takes_variance, to_sample
 from hf_genzoo.pipelines._pictures import as_list, check_choice, check_counts, check_generators, to_pixels
+from hf_genzoo.pipelines._steps import step_options
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class GlidePipeline(DiffusionPipeline):
         """Pixels (B, C, H, W) in [0, 1]. `known`: pictures in [-1, 1] and masks (B, 1, H, W), 1 where it is known."""
         generator, steps = settings.generator, settings.num_inference_steps
         check_generators(generator, len(prompts))
-        step_options = self._step_options(settings.eta, generator)
+        options = step_options(self.scheduler, generator, settings.eta)
         cond = self.encode_prompt(prompts)
         uncond = None if settings.guidance_scale == 1.0 else self.encode_prompt(negatives)
         noise = self._noise(len(prompts), generator, settings.latents)
@@ -205,7 +205,7 @@ class GlidePipeline(DiffusionPipeline):
                 x_in = self.scheduler.scale_model_input(x_t, t)
                 guide = uncond if settings.guides_at(float(t) / last) else None
                 output = self._predict(x_in, t, cond, guide, settings.guidance_scale, known)
-                x_t = self.scheduler.step(output, t, x_t, **step_options).prev_sample
+                x_t = self.scheduler.step(output, t, x_t, **options).prev_sample
                 if settings.callback is not None:
                     x_t = settings.callback(self, index, t, {"latents": x_t}).get("latents", x_t)
                 progress.update()
@@ -264,14 +264,6 @@ class GlidePipeline(DiffusionPipeline):
                 raise ValueError(f"got {len(texts)} texts as {name} for {count} images; pass one for each, or one")
         prompts, negatives = (texts * count if len(texts) == 1 else texts for texts in given.values())
         return prompts, negatives
-
-    def _step_options(self, eta: float, generator: Generators) -> dict:
-        """The arguments among eta and generator that this scheduler's step takes."""
-        parameters = inspect.signature(self.scheduler.step).parameters
-        if eta != 0.0 and "eta" not in parameters:
-            raise ValueError(f"eta {eta} has no meaning for {type(self.scheduler).__name__}; use DDIMScheduler, or 0")
-        options = {"eta": eta, "generator": generator}
-        return {name: value for name, value in options.items() if name in parameters}
 
     def _noise(self, batch_size: int, generator: Generators, latents: Tensor | None) -> Tensor:
         size = self.unet.config["sample_size"]

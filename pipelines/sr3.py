@@ -17,7 +17,6 @@ Tensors and arrays that go in or come out are images in [0, 1]: (B, C, H, W) or 
 [-1, 1]. This file is published beside the weights, with the parts it imports put into it.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 
@@ -38,6 +37,7 @@ from hf_genzoo.pipelines._pictures import (
     resized,
     to_pixels,
 )
+from hf_genzoo.pipelines._steps import step_options
 from hf_genzoo.pipelines._tiles import by_tiles, mirrored
 
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -167,7 +167,7 @@ class SR3Pipeline(DiffusionPipeline):
             name = type(self.scheduler).__name__
             raise ValueError(f"{name} has no alphas_cumprod to tell the network the level by; take DDPMScheduler")
         alphas_cumprod = alphas_cumprod.to(self._execution_device)
-        options = {"generator": generator} if _takes_generator(self.scheduler) else {}
+        options = step_options(self.scheduler, generator)
         x_t = x_T.to(low) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(self.scheduler.timesteps):
@@ -221,7 +221,3 @@ class SR3Pipeline(DiffusionPipeline):
             raise ValueError(f"latents for pictures of several sizes {sorted(set(shapes))}; call with one size a time")
         if tuple(latents.shape) != (len(shapes), *shapes[0]):
             raise ValueError(f"latents must have shape {(len(shapes), *shapes[0])}, not {tuple(latents.shape)}")
-
-
-def _takes_generator(scheduler: SchedulerMixin) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]
