@@ -13,8 +13,9 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
-    CLIPTextConfig,
     CLIPTextModel,
+    DistilBertConfig,
+    DistilBertModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -102,22 +103,25 @@ def small_tokenizer(captions: Iterable[str], vocab_size: int, length: int) -> Pr
     )
 
 
-def small_text_encoder(vocab_size: int, length: int, dim: int, layers: int) -> CLIPTextModel:
-    """An untrained transformer over tokens, of CLIP's make, for the marks of `small_tokenizer`."""
-    config = CLIPTextConfig(
+def small_text_encoder(vocab_size: int, length: int, dim: int, layers: int) -> DistilBertModel:
+    """An untrained transformer over tokens, for the marks of `small_tokenizer`.
+
+    Every token sees the whole caption, as in GLIDE and unlike in CLIP: in "a circle above a square" the circle's place
+    is told by words after it.
+    """
+    config = DistilBertConfig(
         vocab_size=vocab_size,
-        hidden_size=dim,
-        intermediate_size=4 * dim,
-        projection_dim=dim,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, dim // 32),
+        dim=dim,
+        hidden_dim=4 * dim,
+        n_layers=layers,
+        n_heads=max(1, dim // 32),
         max_position_embeddings=length,
         pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        hidden_act="gelu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        initializer_range=dim**-0.5,  # BERT's 0.02 is for 768 numbers a token: with few, the layers would do nothing
     )
-    return CLIPTextModel(config)
+    return DistilBertModel(config)
 
 
 class FrozenTexts:
