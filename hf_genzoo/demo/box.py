@@ -23,8 +23,8 @@ def box_fields() -> dict[str, Any]:
     for pair in (("left", "top"), ("width", "height")):
         with gr.Row():
             for name in pair:
-                label = f"{name.capitalize()} of what is painted, %"
-                fields[name] = gr.Slider(*LIMITS[name], value=_FIRST[name], step=1, label=label, min_width=120)
+                limits, start = LIMITS[name], _FIRST[name]
+                fields[name] = gr.Slider(*limits, value=start, step=1, label=f"Box {name}, %", min_width=120)
     return fields
 
 
