@@ -6,8 +6,8 @@ or by an ordinary differential equation that has the same laws; by that one also
 any sample are had. --stage classifier then trains a classifier of noisy pictures, which leads samples to a class.
 
 Differs from the paper: small stock U-Nets (points: a fully connected network) that predict the noise; the network's
-input has unit size for VE, too; t may be drawn evenly over a batch. --likelihood_weighting is that
-of Song, Durkan, Murray & Ermon 2021 (https://arxiv.org/abs/2101.09258), with their importance sampling of t, which for
+input has unit size for VE, too; t may be drawn evenly over a batch. --likelihood_weighting is that of
+Song, Durkan, Murray & Ermon 2021 (https://arxiv.org/abs/2101.09258), with their importance sampling of t, which for
 all three SDEs is a uniform log-SNR.
 """
 
