@@ -81,6 +81,9 @@ class Args(TrainingArgs):
     text_length: int = flag(128, "Tokens of a caption, padding included; longer ones are cut.")
     text_dim: int = flag(512, "Length of a token's vector in the text encoder that learns along.")
     text_layers: int = flag(16, "Layers of the text encoder that learns along.")
+    text_learning_rate: float | None = flag(
+        None, "Peak learning rate of the text encoder that learns along; that of the U-Net by default."
+    )
     vocab_size: int = flag(8192, "Tokens at most of its vocabulary, which is made of the training captions.")
 
     block_out_channels: list[int] = field(
@@ -166,9 +169,12 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
+    "noise_mean": 1.8,  # how two things lie is settled where the picture is all noise
+    "noise_std": 1.5,
     "train_batch_size": 32,
-    "max_train_steps": 11500,
+    "max_train_steps": 13000,
     "learning_rate": 2e-3,
+    "text_learning_rate": 5e-4,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",
     "lr_warmup_steps": 200,
@@ -328,10 +334,14 @@ def inpaint(args: Args, data: Data) -> Path:
 
 def new_run(args: Args, nets: dict[str, nn.Module], data: Data, finished: Any, draw: Any) -> Run:
     """One optimiser for all that learns."""
+    optimizer = adam(nets["unet"], args)
+    if "text_encoder" in nets:
+        rate = args.learning_rate if args.text_learning_rate is None else args.text_learning_rate
+        optimizer.add_param_group({"params": list(nets["text_encoder"].parameters()), "lr": rate})
     return Run(
         args,
         nets=nets,
-        optimizers={"unet": adam(nn.ModuleDict(nets), args)},
+        optimizers={"unet": optimizer},
         ema=list(nets),
         data=data,
         export=finished,
