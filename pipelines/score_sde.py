@@ -56,8 +56,8 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
     """Everything one does with a trained score.
 
     Args:
-        score_net: Network that predicts the noise of x_t from x_t and a time input: a UNet2DModel, or a ScoreMLP for
-            points.
+        score_net: Network that predicts, from x_t and a time input, the noise of x_t or what else the scheduler says:
+            a UNet2DModel, or a ScoreMLP for points.
         scheduler: A ScoreSdeScheduler.
         classifier: Network of the same inputs that predicts the logits of classes (B, K), for samples by class.
         id2label: Names of the classes, {0: "cat", ...}. A dictionary and not a list: diffusers takes every list in
@@ -156,11 +156,11 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         return self._output(x, evaluations, output_type, return_dict)
 
     def _noise(self, x: Tensor, t: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
-        """The network's eps at samples (B, ...) and a time or times (B,), led to the labels where there are any."""
+        """eps by the network at samples (B, ...) and a time or times (B,), led to the labels where there are any."""
         t = t.expand(len(x))
         dtype = self.score_net.dtype
         time, given = self.scheduler.time_input(t).to(dtype), self.scheduler.scale_model_input(x, t).to(dtype)
-        eps = self.score_net(given, time).sample.to(x.dtype)
+        eps = self.scheduler.noise(self.score_net(given, time).sample, t, given).to(x.dtype)
         if labels is None:
             return eps
         # The score of p(x_t | y) is that of p(x_t) plus the gradient of ln p(y | x_t); a score is -eps / s.

@@ -30,7 +30,7 @@ class OfMixture(ModelMixin, ConfigMixin):
 
 
 class ExactNoise(OfMixture):
-    """E[eps | x_t]; of points where there is a `dim`, else of square pictures."""
+    """E[eps | x_t], or the velocity that goes with it; of points where there is a `dim`, else of square pictures."""
 
     @register_to_config
     def __init__(self, dim: int | None = None, in_channels: int | None = None, sample_size: int | None = None):
@@ -39,7 +39,11 @@ class ExactNoise(OfMixture):
 
     def forward(self, sample: Tensor, timestep: Tensor) -> UNet2DOutput:
         x, a, s = self.noisy(sample, timestep)
-        return UNet2DOutput(sample=self.mixture.epsilon(x, a, s).view_as(sample))
+        found = self.mixture.epsilon(x, a, s)
+        if self.scheduler.config["prediction_type"] == "v_prediction":
+            size = (a**2 + s**2).sqrt()
+            found = (found - s / size * sample.flatten(1)) / (a / size)
+        return UNet2DOutput(sample=found.view_as(sample))
 
 
 class ExactClassifier(OfMixture):

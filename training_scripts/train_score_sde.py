@@ -5,10 +5,10 @@ score, the gradient of the log-density of what is noisy to a degree. It turns no
 or by an ordinary differential equation that has the same laws; by that one also the exact likelihood and the latent of
 any sample are had. --stage classifier then trains a classifier of noisy pictures, which leads samples to a class.
 
-Differs from the paper: small stock U-Nets (points: a fully connected network) that predict the noise; the network's
-input has unit size for VE, too; t may be drawn evenly over a batch. --likelihood_weighting is that of
-Song, Durkan, Murray & Ermon 2021 (https://arxiv.org/abs/2101.09258), with their importance sampling of t, which for
-all three SDEs is a uniform log-SNR.
+Differs from the paper: small stock U-Nets (points: a fully connected network) that predict the noise, or the velocity
+(--prediction_type), from which the noise follows; the network's input has unit size for VE, too; t may be drawn evenly
+over a batch. --likelihood_weighting is that of Song, Durkan, Murray & Ermon 2021 (https://arxiv.org/abs/2101.09258),
+with their importance sampling of t, which for all three SDEs is a uniform log-SNR.
 """
 
 import sys
@@ -51,6 +51,10 @@ class Args(TrainingArgs):
     score_model: str | None = flag(None, "classifier: folder or Hub repository of the trained score.")
 
     sde: Literal["vp", "sub_vp", "ve"] = flag("vp", "How data turn into noise.")
+    prediction_type: Literal["epsilon", "v_prediction"] = flag(
+        "epsilon",
+        "What the network predicts; the velocity is the surer start for the ODE. The loss is that of the noise.",
+    )
     sigma_max: float = flag(50.0, "ve: largest noise level, about the largest distance of two samples.")
     sigma_min: float = flag(0.01, "ve: smallest noise level.")
     likelihood_weighting: bool = flag(False, "Weigh the loss by g^2 in place of std^2: the bound on the likelihood.")
@@ -118,6 +122,7 @@ SMALL: dict[str, Any] = {
     "norm_num_groups": 8,
     "dropout": 0.0,
     "dequantize": True,
+    "prediction_type": "v_prediction",
     "timestep_sampling": "stratified",
     "predictor": "ode",
     "num_inference_steps": 25,
@@ -201,6 +206,7 @@ def train_score(args: Args) -> Path:
         sigma_max=args.sigma_max,
         predictor=args.predictor,
         corrector_steps=args.corrector_steps,
+        prediction_type=args.prediction_type,
     )
     run = Run(
         args,
@@ -221,7 +227,8 @@ def train_score(args: Args) -> Path:
                 x_0 = 2.0 * dequantized(0.5 * x_0 + 0.5) - 1.0
             noise = torch.randn_like(x_0)
             t, weight = draw_times(len(x_0), scheduler, args, run.device)
-            eps = score_net(*noised(x_0, noise, t, scheduler)).sample  # -std times the score
+            given, told = noised(x_0, noise, t, scheduler)
+            eps = scheduler.noise(score_net(given, told).sample, t, given)  # -std times the score
             error = (eps - noise).square().flatten(1).mean(1)
             run.backward((weight * error).mean())
     return run.output_dir

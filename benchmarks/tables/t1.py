@@ -87,13 +87,13 @@ def table(cells: Cells) -> str:
                 spread([r.modes for r in real], 1),
                 spread([100 * r.high_quality for r in real], 1),
                 spread([r.reverse_kl for r in real], 4),
-                *("", "", "10", ""),
+                *("", "10", ""),
             ]
         )
         for row in (*ROWS, LONG):
             if found := cells.read(row.key, name):
                 lines.append(_line(row, found, PAPER.get((row.key, name), "")))
-        head = [name, f"modes of {len(law.modes)}", "high quality, %", "reverse KL", "steps", "seconds", "seeds"]
+        head = [name, f"modes of {len(law.modes)}", "high quality, %", "reverse KL", "steps", "seeds"]
         floor = f"Floor of the reverse KL: {(len(law.modes) - 1) / (2 * SAMPLES):.4f}."
         parts.append(markdown([*head, "paper: modes / % / KL"], lines) + "\n" + floor + "\n")
     return "\n".join(parts)
@@ -106,7 +106,6 @@ def _line(row: Row, found: list[dict[str, Any]], paper: str) -> list[str]:
         spread([100 * cell["high_quality"] for cell in found], 1),
         spread([cell["reverse_kl"] for cell in found], 4),
         f"{found[0]['steps']:,}",
-        spread([cell["seconds"] for cell in found], 0),
         str(len(found)),
         paper,
     ]

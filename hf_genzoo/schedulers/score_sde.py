@@ -4,8 +4,8 @@ Papers
 - Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, "Score-Based Generative Modeling through Stochastic
   Differential Equations".
 
-x_t = a(t) x_0 + s(t) eps at t in [0, 1]. The network predicts eps, so the score is -eps / s: the paper's scaling of
-the network by 1 / std.
+x_t = a(t) x_0 + s(t) eps at t in [0, 1]. What the network predicts is turned into eps, and the score is -eps / s: the
+paper's scaling of the network by 1 / std.
 
 What differs from the paper and why
 - A step of the reverse diffusion and of the ancestral sampler uses the SDE's exact transition between two times, which
@@ -14,6 +14,9 @@ What differs from the paper and why
 - The grid runs from 1 to the final time in N steps; the paper's code takes its N-th step beyond the final time.
 - The network is given x_t / sqrt(a^2 + s^2), so that it need not learn to read inputs of size 50 (VE); for VP that is
   x_t itself.
+- The network may predict the velocity in place of eps (Salimans & Ho 2022, appendix D). Near time 1 the noise is
+  nearly all of x_t, and a network that has to give it back errs by more than the data's part in it: the ODE, which
+  unlike the SDE never forgets an early error, then leads some samples astray.
 
 This file is published beside the weights: it imports torch and diffusers only.
 """
@@ -31,6 +34,7 @@ from torch import Tensor
 
 SDES = ("vp", "sub_vp", "ve")
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral")
+PREDICTIONS = ("epsilon", "v_prediction")
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -79,6 +83,7 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
             "ancestral", or "ode", the probability-flow ODE, which the pipeline solves.
         corrector_steps: Langevin steps before each step of the predictor.
         snr: Signal-to-noise ratio r that sets the size of a Langevin step.
+        prediction_type: What the network predicts: "epsilon", or "v_prediction".
 
     Raises:
         ValueError: If a value is out of range.
@@ -98,8 +103,13 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
         predictor: str = "reverse_diffusion",
         corrector_steps: int = 0,
         snr: float = 0.16,
+        prediction_type: str = "epsilon",
     ):
-        for name, value, choices in (("sde", sde, SDES), ("predictor", predictor, (*PREDICTORS, "ode"))):
+        for name, value, choices in (
+            ("sde", sde, SDES),
+            ("predictor", predictor, (*PREDICTORS, "ode")),
+            ("prediction_type", prediction_type, PREDICTIONS),
+        ):
             if value not in choices:
                 raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         for low, high in (("beta_min", "beta_max"), ("sigma_min", "sigma_max")):
@@ -176,9 +186,19 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
         a, s = self.marginal(timestep)
         return sample / _per_sample((a**2 + s**2).sqrt(), sample)
 
-    def score(self, model_output: Tensor, timestep: Tensor) -> Tensor:
-        """-eps / s of the network's output eps (B, ...) at a time or times (B,)."""
-        return -model_output / _per_sample(self.marginal(timestep)[1], model_output)
+    def noise(self, model_output: Tensor, timestep: Tensor, given: Tensor) -> Tensor:
+        """eps from what the network said of its input `given` (B, ...) at times (B,).
+
+        Of given = a' x_0 + s' eps the velocity is a' eps - s' x_0, and a'^2 + s'^2 = 1.
+        """
+        if self.config["prediction_type"] == "epsilon":
+            return model_output
+        a, s = (_per_sample(values, given) for values in self.marginal(timestep))
+        return (s * given + a * model_output) / (a**2 + s**2).sqrt()
+
+    def score(self, eps: Tensor, timestep: Tensor) -> Tensor:
+        """-eps / s of the noise eps (B, ...) at a time or times (B,)."""
+        return -eps / _per_sample(self.marginal(timestep)[1], eps)
 
     def velocity(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> Tensor:
         """dx/dt of the probability-flow ODE, f - g^2 score / 2 (Song et al. 2021, eq. 13)."""
@@ -208,7 +228,7 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
         """One step of a predictor towards the data.
 
         Args:
-            model_output: (B, ...) the network's eps at `sample`.
+            model_output: (B, ...) eps at `sample`, as `noise` makes it of what the network says.
             timestep: One of `timesteps`.
             sample: (B, ...) x_t.
             generator: Source of randomness.
