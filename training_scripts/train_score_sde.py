@@ -128,7 +128,7 @@ SMALL: dict[str, Any] = {
     "num_inference_steps": 25,
     "num_validation_images": 100,
     "train_batch_size": 32,
-    "max_train_steps": 1200,
+    "max_train_steps": 3000,
     "learning_rate": 5e-3,
     "adam_beta2": 0.99,
     "lr_scheduler": "cosine",
@@ -174,13 +174,15 @@ def draw_times(count: int, scheduler: ScoreSdeScheduler, args: Args, device: tor
     """Times (B,) and the weights (B,) of their squared errors of eps.
 
     The error of the score is that of eps over std: lambda = std^2 leaves 1, lambda = g^2 leaves g^2 / std^2, here with
-    the half of the bound. That is also half the slope of the log-SNR, so that t drawn by it has a uniform log-SNR.
+    the half of the bound. That is also half the slope of the log-SNR, so that t drawn by it has a uniform log-SNR. Of a
+    network that predicts the velocity that one's error is taken in place of lambda = std^2: the error of eps vanishes
+    where all is noise, and what the picture is to be would not be learnt.
     """
     stratified = args.timestep_sampling == "stratified"
     u = low_discrepancy_uniform(count, device).float() if stratified else torch.rand(count, device=device)
     t = FIRST_TIME + (1.0 - FIRST_TIME) * u
     if not args.likelihood_weighting:
-        return t, torch.ones_like(t)
+        return t, torch.ones_like(t) if args.prediction_type == "epsilon" else 1.0 + scheduler.log_snr(t).neg().exp()
     if args.importance_sampling:
         first, last = scheduler.log_snr(torch.tensor([FIRST_TIME, 1.0], device=device))
         return scheduler.time_of_log_snr(torch.lerp(first, last, u)), 0.5 * (first - last).expand(count)
