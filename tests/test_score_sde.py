@@ -378,8 +378,11 @@ def test_weights_make_the_integrals_they_stand_for(sde: dict) -> None:
 
     weighted = torch.trapezoid(0.5 * scheduler.squared_diffusion(t), t).item()
     plain = torch.trapezoid(f(t), t).item()
+    a, s = scheduler.marginal(t)
+    of_velocity = torch.trapezoid(f(t) * (a**2 + s**2) / a**2, t).item()  # which errs by as much as eps over a'
     for settings, expected in (
         ({}, plain),
+        ({"prediction_type": "v_prediction"}, of_velocity),
         ({"likelihood_weighting": True}, weighted),
         ({"likelihood_weighting": True, "importance_sampling": False}, weighted),
     ):

@@ -174,9 +174,9 @@ def draw_times(count: int, scheduler: ScoreSdeScheduler, args: Args, device: tor
     """Times (B,) and the weights (B,) of their squared errors of eps.
 
     The error of the score is that of eps over std: lambda = std^2 leaves 1, lambda = g^2 leaves g^2 / std^2, here with
-    the half of the bound. That is also half the slope of the log-SNR, so that t drawn by it has a uniform log-SNR. Of a
-    network that predicts the velocity that one's error is taken in place of lambda = std^2: the error of eps vanishes
-    where all is noise, and what the picture is to be would not be learnt.
+    the half of the bound. That is also half the slope of the log-SNR, so that t drawn by it has a uniform log-SNR.
+    Of a network that predicts the velocity that one's error is taken in place of lambda = std^2: the error of eps
+    vanishes where all is noise, and what the picture is to be would not be learnt.
     """
     stratified = args.timestep_sampling == "stratified"
     u = low_discrepancy_uniform(count, device).float() if stratified else torch.rand(count, device=device)
