@@ -53,7 +53,7 @@ class Args(TrainingArgs):
     sde: Literal["vp", "sub_vp", "ve"] = flag("vp", "How data turn into noise.")
     prediction_type: Literal["epsilon", "v_prediction"] = flag(
         "epsilon",
-        "What the network predicts; the velocity is the surer start for the ODE. The loss is that of the noise.",
+        "What the network predicts; from the velocity the noise follows exactly where nearly all is noise.",
     )
     sigma_max: float = flag(50.0, "ve: largest noise level, about the largest distance of two samples.")
     sigma_min: float = flag(0.01, "ve: smallest noise level.")
