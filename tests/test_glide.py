@@ -24,7 +24,7 @@ from benchmarks import guidance, inpainting
 from hf_genzoo.diffusion import convert
 from hf_genzoo.hub import load, report, verify
 from hf_genzoo.masks import random_known
-from hf_genzoo.models.text_unet import TextUNet, with_known_part
+from hf_genzoo.models.text_unet import TextUNet, places, with_known_part
 from hf_genzoo.pipelines._guidance import from_sample, guided, signal_and_noise, to_sample
 from hf_genzoo.pipelines.glide import GlideInpaintPipeline, GlidePipeline, token_states, too_long
 from hf_genzoo.text import load_text_encoder, small_text_encoder, small_tokenizer
@@ -492,6 +492,50 @@ def test_captions_are_learnt_by_text_encoder_and_network() -> None:
         torch.manual_seed(1)
         right, wrong = (float(loss(captions, 50)) for captions in (WORDS, WORDS[::-1]))
     assert right < 0.5 * wrong
+
+
+def test_places_are_told_apart() -> None:
+    """By waves whose values are known; in a picture that is everywhere the same nothing else can."""
+    told = places(4, 8, torch.device("cpu"))
+    down, across = (1 + 0.5) / 4, (6 + 0.5) / 8
+    expected = [
+        f(math.pi * frequency * x) for frequency in (1, 2, 4) for f in (math.sin, math.cos) for x in (down, across)
+    ]
+    torch.testing.assert_close(told[0, :, 1, 6], torch.tensor(expected))
+
+    block: Any = tiny_unet().mid[0]
+    block.resnet = torch.nn.Identity()
+    block.resnet.forward = lambda h, time: h
+    flat, tokens = torch.ones(1, 16, 8, 8), torch.randn(1, LENGTH, DIM, generator=seeded())
+
+    def nearest(out: torch.Tensor) -> float:
+        """The least distance of two places."""
+        between = torch.cdist(out.flatten(2)[0].T, out.flatten(2)[0].T, compute_mode="donot_use_mm_for_euclid_dist")
+        return between[~torch.eye(64, dtype=torch.bool)].min().item()
+
+    with torch.no_grad():
+        assert nearest(block(flat, None, tokens)) > 0.05
+        block.place.weight.zero_()
+        assert nearest(block(flat, None, tokens)) < 1e-5
+
+
+def test_the_text_encoder_learns_at_its_own_rate(tmp_path: Path) -> None:
+    """At none it stays as it began, while the network that reads it learns."""
+    settings = {**TINY, "max_train_steps": 2, "text_learning_rate": 0.0, "output_dir": str(tmp_path)}
+    args = Args(**settings)
+    trained: Any = load(train_glide.main(args))
+    torch.manual_seed(args.seed)
+    began = train_glide.build(args)
+    same = {
+        name: all(
+            torch.equal(a, b) for a, b in zip(net.state_dict().values(), after.state_dict().values(), strict=True)
+        )
+        for name, net, after in (
+            ("text_encoder", began["text_encoder"], trained.text_encoder),
+            ("unet", began["unet"], trained.unet),
+        )
+    }
+    assert same == {"text_encoder": True, "unet": False}
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
