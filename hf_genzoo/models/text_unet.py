@@ -81,7 +81,7 @@ class Block(nn.Module):
         h = self.resnet(h, time)
         if self.attention is None:
             return h
-        h = h + self.place(places(*h.shape[-2:], h.device).to(h.dtype))
+        h = h + self.place(places(h.shape[-2], h.shape[-1], h.device).to(h.dtype))
         return self.attention(h, encoder_hidden_states=tokens)
 
 
