@@ -169,8 +169,8 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
-    "noise_mean": 1.8,  # how two things lie is settled where the picture is all noise
-    "noise_std": 1.5,
+    "noise_mean": 1.0,  # how two things lie is settled where the picture is all noise, their outlines where little is
+    "noise_std": 1.8,
     "train_batch_size": 32,
     "max_train_steps": 13000,
     "learning_rate": 2e-3,
