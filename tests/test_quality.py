@@ -132,12 +132,12 @@ def test_score_sde_knows_digits_and_is_led_to_classes(tmp_path: Path) -> None:
     pictures = torch.from_numpy(np.ascontiguousarray(held_out)).float() / 255
     bits = load(score).bits_per_dimension(pictures, generator=torch.Generator().manual_seed(0)).mean().item()
 
-    second = {"stage": "classifier", "score_model": str(score), "class_column": "label", "max_train_steps": 600}
+    second = {"stage": "classifier", "score_model": str(score), "class_column": "label"}
     second |= {"output_dir": str(tmp_path / "led")}
     led = load(train_score_sde.main(train_score_sde.Args(**{**vars(args), **second})))
     asked = np.arange(200) % 10
-    how = {"num_inference_steps": 25, "generator": torch.Generator().manual_seed(0), "output_type": "np"}
-    drawn = led(class_labels=asked.tolist(), **how).images[..., 0]
+    how = {"num_inference_steps": 25, "guidance_scale": 3.0, "output_type": "np"}
+    drawn = led(generator=torch.Generator().manual_seed(0), class_labels=asked.tolist(), **how).images[..., 0]
     real = image_dataset(train_ddpm.Args(**train_ddpm.SMALL))
     classifier = train_classifier(real.pixels, real.labels, real.class_names)  # type: ignore[attr-defined]
     judged = classify(classifier, (drawn * 255).round().astype(np.uint8)[:, None])[1].argmax(axis=1)
