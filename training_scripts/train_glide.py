@@ -169,10 +169,10 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
-    "noise_mean": 1.0,  # how two things lie is settled where the picture is all noise, their outlines where little is
-    "noise_std": 1.8,
+    "noise_mean": 1.3,  # how two things lie is settled where the picture is all noise, their outlines where little is
+    "noise_std": 1.6,
     "train_batch_size": 32,
-    "max_train_steps": 13000,
+    "max_train_steps": 11000,
     "learning_rate": 2e-3,
     "text_learning_rate": 5e-4,
     "adam_beta2": 0.99,

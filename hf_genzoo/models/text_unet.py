@@ -14,6 +14,9 @@ What differs from the papers and why
 - Where a block attends it is told its places (as in DiT, Peebles & Xie 2023), and the picture enters at a fifth of
   its size. In noise alone nothing else says where left is, and noise at full size drowns what does: without the two a
   small network learns which things a caption names but not how they lie.
+- A direct path from the noisy picture to the output: a multiple of each channel and a constant, both learned functions
+  of the noise level (the part of the skip connection of Karras et al. 2022, table 1, here learned). Most of what is to be
+  predicted is that, and a narrow network would spend its width on copying the noise.
 - `patch_size` folds that many pixels a side into channels: convolutions at full resolution are most of the cost of a
   small network. As many blocks on the way up as on the way down, and channels are reduced before the picture grows.
 
@@ -157,6 +160,9 @@ class TextUNet(ModelMixin, ConfigMixin):
         self.mid = nn.ModuleList([block(widths[-1], last, attends=True), block(widths[-1], last, attends=False)])
         self.norm_out = nn.GroupNorm(norm_num_groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], folded * out_channels, 3, padding=1)
+        self.direct = nn.Linear(time_dim, 2 * out_channels)
+        nn.init.zeros_(self.direct.weight)
+        nn.init.zeros_(self.direct.bias)
         self.gradient_checkpointing = False
 
     @property
@@ -194,7 +200,8 @@ class TextUNet(ModelMixin, ConfigMixin):
             raise ValueError(f"height and width must be divisible by {unit}, not {tuple(sample.shape[-2:])}")
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         tokens, sentence = self.caption(encoder_hidden_states, encoder_attention_mask)
-        time = self.time_embedding(self.time_proj(t).to(sample.dtype)) + self.text_embedding(sentence)
+        level = self.time_embedding(self.time_proj(t).to(sample.dtype))
+        time = level + self.text_embedding(sentence)
 
         h = self.conv_in(INPUT_SCALE * F.pixel_unshuffle(sample, config["patch_size"]))
         skips = []
@@ -210,6 +217,9 @@ class TextUNet(ModelMixin, ConfigMixin):
                 h = self._run(block, torch.cat([h, skips.pop()], dim=1), time, tokens)
             h = F.interpolate(self.up[level - 1](h), scale_factor=2.0, mode="nearest") if level else h
         out = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), config["patch_size"])
+        gain, shift = self.direct(F.silu(level))[..., None, None].chunk(2, dim=1)
+        noisy = sample[:, : self.picture_channels]
+        out = out + gain * noisy.repeat(1, out.shape[1] // noisy.shape[1], 1, 1) + shift
         return UNet2DConditionOutput(sample=out) if return_dict else (out,)
 
     def caption(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
