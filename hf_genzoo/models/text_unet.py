@@ -15,8 +15,8 @@ What differs from the papers and why
   its size. In noise alone nothing else says where left is, and noise at full size drowns what does: without the two a
   small network learns which things a caption names but not how they lie.
 - A direct path from the noisy picture to the output: a multiple of each channel and a constant, both learned functions
-  of the noise level (the part of the skip connection of Karras et al. 2022, table 1, here learned). Most of what is to be
-  predicted is that, and a narrow network would spend its width on copying the noise.
+  of the noise level (the skip connection of Karras et al. 2022, table 1, here learned). Most of what is to be predicted
+  is that, and a narrow network would spend its width on copying the noise.
 - `patch_size` folds that many pixels a side into channels: convolutions at full resolution are most of the cost of a
   small network. As many blocks on the way up as on the way down, and channels are reduced before the picture grows.
 
@@ -200,8 +200,8 @@ class TextUNet(ModelMixin, ConfigMixin):
             raise ValueError(f"height and width must be divisible by {unit}, not {tuple(sample.shape[-2:])}")
         t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         tokens, sentence = self.caption(encoder_hidden_states, encoder_attention_mask)
-        level = self.time_embedding(self.time_proj(t).to(sample.dtype))
-        time = level + self.text_embedding(sentence)
+        noise_level = self.time_embedding(self.time_proj(t).to(sample.dtype))
+        time = noise_level + self.text_embedding(sentence)
 
         h = self.conv_in(INPUT_SCALE * F.pixel_unshuffle(sample, config["patch_size"]))
         skips = []
@@ -217,7 +217,7 @@ class TextUNet(ModelMixin, ConfigMixin):
                 h = self._run(block, torch.cat([h, skips.pop()], dim=1), time, tokens)
             h = F.interpolate(self.up[level - 1](h), scale_factor=2.0, mode="nearest") if level else h
         out = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), config["patch_size"])
-        gain, shift = self.direct(F.silu(level))[..., None, None].chunk(2, dim=1)
+        gain, shift = self.direct(F.silu(noise_level))[..., None, None].chunk(2, dim=1)
         noisy = sample[:, : self.picture_channels]
         out = out + gain * noisy.repeat(1, out.shape[1] // noisy.shape[1], 1, 1) + shift
         return UNet2DConditionOutput(sample=out) if return_dict else (out,)
