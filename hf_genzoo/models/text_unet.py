@@ -15,8 +15,8 @@ What differs from the papers and why
   its size. In noise alone nothing else says where left is, and noise at full size drowns what does: without the two a
   small network learns which things a caption names but not how they lie.
 - A direct path from the noisy picture to the output: a multiple of each channel and a constant, both learned functions
-  of the noise level (the skip connection of Karras et al. 2022, table 1, here learned). Most of what is to be predicted
-  is that, and a narrow network would spend its width on copying the noise.
+  of the noise level (as the skip connection of Karras et al. 2022, table 1, is a given one). Most of what is to be
+  predicted is that, and a narrow network would spend its width on copying the noise.
 - `patch_size` folds that many pixels a side into channels: convolutions at full resolution are most of the cost of a
   small network. As many blocks on the way up as on the way down, and channels are reduced before the picture grows.
 
