@@ -56,7 +56,7 @@ def tiny_unet(**config: Any) -> TextUNet:
     unet = TextUNet(**{**settings, **config}).eval()
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
-            if name.endswith(("conv2.weight", "to_out.0.weight")):
+            if name.endswith(("conv2.weight", "to_out.0.weight", "direct.weight")):
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=seeded(1)))
     return unet
 
@@ -517,6 +517,17 @@ def test_places_are_told_apart() -> None:
         assert nearest(block(flat, None, tokens)) > 0.05
         block.place.weight.zero_()
         assert nearest(block(flat, None, tokens)) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [(3, 3), (7, 3), (3, 6)], ids=["plain", "inpainting", "variance"])
+def test_the_direct_path_is_a_multiple_of_the_noisy_picture_and_a_constant(channels: tuple[int, int]) -> None:
+    unet = tiny_unet(in_channels=channels[0], out_channels=channels[1])
+    for weight in (*unet.conv_out.parameters(), unet.direct.weight):
+        weight.data.zero_()
+    gain, shift = unet.direct.bias.data.copy_(torch.arange(2.0 * channels[1])).view(2, -1, 1, 1)
+    given = torch.randn(2, channels[0], SIZE, SIZE, generator=seeded())
+    out = unet(given, 500, torch.randn(2, LENGTH, DIM, generator=seeded())).sample
+    torch.testing.assert_close(out, gain * given[:, :3].repeat(1, channels[1] // 3, 1, 1) + shift)
 
 
 def test_the_text_encoder_learns_at_its_own_rate(tmp_path: Path) -> None:
