@@ -169,7 +169,7 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
-    "noise_mean": 1.3,  # how two things lie is settled where the picture is all noise, their outlines where little is
+    "noise_mean": 2.0,  # how two things lie is settled where the picture is all noise, their outlines where little is
     "noise_std": 1.6,
     "train_batch_size": 32,
     "max_train_steps": 11000,
