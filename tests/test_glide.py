@@ -474,7 +474,7 @@ def test_captions_are_learnt_by_text_encoder_and_network() -> None:
     torch.manual_seed(0)
     nets = train_glide.build(Args(**{**TINY, "vocab_size": 340, "resolution": 32}))
     x_0 = torch.stack([torch.full((3, 32, 32), 0.8), torch.full((3, 32, 32), -0.8)])
-    ddpm, unet = train_glide.noise_schedule(Args(**TINY, prediction_type="v_prediction")), nets["unet"]
+    ddpm, unet = train_glide.noise_schedule(Args(**TINY)), nets["unet"]
     adam = torch.optim.AdamW([p for net in nets.values() for p in net.parameters()], lr=3e-3)
 
     def loss(captions: list[str], count: int) -> torch.Tensor:

@@ -146,6 +146,7 @@ TINY: dict[str, Any] = {
     "norm_num_groups": 4,
     "patch_size": 4,
     "dropout": 0.0,
+    "prediction_type": "v_prediction",
     "train_batch_size": 4,
     "max_train_steps": 20,
     "lr_warmup_steps": 0,
