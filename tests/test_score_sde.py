@@ -117,7 +117,7 @@ def test_samplers_draw_from_the_mixture(sde: dict, predictor: str) -> None:
 @each_sde
 def test_the_velocity_tells_the_noise(sde: dict) -> None:
     scheduler = ScoreSdeScheduler(**sde, prediction_type="v_prediction")
-    x_0, eps = torch.randn((2, 50, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x_0, eps = torch.randn((2, 50, 3), dtype=torch.float64, generator=seeded(0))
     t = torch.linspace(1e-3, 1.0, 50, dtype=torch.float64)
     a, s = (values[:, None] for values in scheduler.marginal(t))
     given = scheduler.scale_model_input(a * x_0 + s * eps, t)
@@ -128,12 +128,10 @@ def test_the_velocity_tells_the_noise(sde: dict) -> None:
 @each_sde
 def test_samples_and_likelihoods_are_those_of_the_score_whatever_the_network_predicts(sde: dict) -> None:
     mixture, found = GaussianMixture.ring(dim=2), []
-    x = mixture.sample(20, torch.Generator().manual_seed(0))
+    x = mixture.sample(20, seeded(0))
     for kind in ("epsilon", "v_prediction"):
         pipeline = exact_pipeline(mixture, **sde, prediction_type=kind)
-        drawn = pipeline(
-            batch_size=20, num_inference_steps=5, output_type="pt", generator=torch.Generator().manual_seed(0)
-        ).images
+        drawn = pipeline(batch_size=20, num_inference_steps=5, output_type="pt", generator=seeded(0)).images
         found.append((drawn, pipeline.log_likelihood(x, trace="exact")))
     for by_noise, by_velocity in zip(*found, strict=True):
         torch.testing.assert_close(by_noise, by_velocity, rtol=1e-6, atol=1e-6)
