@@ -31,7 +31,7 @@ def small_args(folder: Path, **changes: Any) -> train_ddpm.Args:
 def learn(args: train_ddpm.Args, unet: torch.nn.Module, scheduler: Any, x_0: torch.Tensor) -> torch.Tensor:
     """The algorithm box of `train_ddpm`, shared by both loops."""
     noise = torch.randn_like(x_0)
-    t = train_ddpm.draw_timesteps(len(x_0), scheduler.alphas_cumprod, args)
+    t = train_ddpm.draw_timesteps(len(x_0), scheduler.alphas_cumprod, args, progress=0.0)
     x_t = scheduler.add_noise(x_0, noise, t)
     target = train_ddpm.training_target(scheduler, x_0, noise, t, args.prediction_type)
     return (unet(x_t, t).sample - target).square().mean()

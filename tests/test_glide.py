@@ -549,6 +549,18 @@ def test_the_text_encoder_learns_at_its_own_rate(tmp_path: Path) -> None:
     assert same == {"text_encoder": True, "unet": False}
 
 
+def test_the_law_of_noise_levels_moves_evenly_through_training() -> None:
+    args = Args(timestep_sampling="lognormal", noise_mean=1.0, noise_mean_end=-1.0, noise_std=0.5)
+    stays = Args(timestep_sampling="lognormal", noise_mean=1.0, noise_std=0.5)
+    abar = train_glide.noise_schedule(args).alphas_cumprod
+    log_ratio = 0.5 * ((1 - abar.double()) / abar.double()).log()
+    for progress in (0.0, 0.25, 1.0):
+        for which, mean in ((args, 1.0 - 2.0 * progress), (stays, 1.0)):
+            t = train_glide.draw_timesteps(5_000, abar, which, progress)
+            assert log_ratio[t].mean().item() == pytest.approx(mean, abs=0.02)
+            assert log_ratio[t].std().item() == pytest.approx(0.5, abs=0.02)
+
+
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     plain = tiny_unet()
     thrifty = copy.deepcopy(plain)

@@ -68,8 +68,8 @@ class DiffusionArgs(TrainingArgs):
 
 
 @dataclass
-class SimpleArgs(DiffusionArgs):
-    """What families share that minimise L_simple and differ in the sampler."""
+class NoiseLevelArgs(DiffusionArgs):
+    """What families share that draw the noise levels by a fixed law."""
 
     timestep_sampling: Literal["uniform", "stratified", "lognormal"] = flag(
         "uniform",
@@ -78,6 +78,15 @@ class SimpleArgs(DiffusionArgs):
     )
     noise_mean: float = flag(-1.2, "Mean of the log noise-to-signal ratio for --timestep_sampling lognormal.")
     noise_std: float = flag(1.2, "Its standard deviation.")
+    noise_mean_end: float | None = flag(
+        None, "Its mean at the end of training, to which --noise_mean moves evenly; none: it stays."
+    )
+
+
+@dataclass
+class SimpleArgs(NoiseLevelArgs):
+    """What families share that minimise L_simple and differ in the sampler."""
+
     snr_gamma: float | None = flag(None, "Clip the loss weight at this signal-to-noise ratio (5.0 is common).")
 
 
@@ -176,15 +185,17 @@ def noise_schedule(args: DiffusionArgs) -> DDPMScheduler:
     )
 
 
-def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: SimpleArgs) -> torch.Tensor:
-    """Noise levels (B,) int64 of one micro-batch, by --timestep_sampling."""
+def draw_timesteps(count: int, alphas_cumprod: torch.Tensor, args: NoiseLevelArgs, progress: float) -> torch.Tensor:
+    """Noise levels (B,) int64 of one micro-batch, by --timestep_sampling; `progress` in training is from 0 to 1."""
     device = alphas_cumprod.device
     if args.timestep_sampling == "uniform":
         return torch.randint(len(alphas_cumprod), (count,), device=device)
     u = low_discrepancy_uniform(count, device)
     if args.timestep_sampling == "stratified":
         return uniform_timesteps(u, len(alphas_cumprod))
-    return lognormal_timesteps(u, alphas_cumprod, args.noise_mean, args.noise_std)
+    end = args.noise_mean if args.noise_mean_end is None else args.noise_mean_end
+    mean = args.noise_mean + progress * (end - args.noise_mean)
+    return lognormal_timesteps(u, alphas_cumprod, mean, args.noise_std)
 
 
 def hide_labels(labels: torch.Tensor | None, null_label: int | None, probability: float) -> torch.Tensor | None:
@@ -231,11 +242,11 @@ def train(
     unet = run.nets["unet"]
     alphas_cumprod = scheduler.alphas_cumprod.to(run.device)
 
-    for _ in run.steps():  # Ho et al. 2020, algorithm 1
+    for step in run.steps():  # Ho et al. 2020, algorithm 1
         for batch in run.update("unet"):
             x_0 = batch["pixel_values"]  # (B, C, H, W) in [-1, 1]
             noise = torch.randn_like(x_0)
-            t = draw_timesteps(len(x_0), alphas_cumprod, args)
+            t = draw_timesteps(len(x_0), alphas_cumprod, args, step / run.max_train_steps)
             x_t = scheduler.add_noise(x_0, noise, t)  # eq. 4  # pyright: ignore[reportArgumentType]
             y = hide_labels(batch.get("class_labels"), data.num_classes, args.conditioning_dropout_prob)
             target = training_target(scheduler, x_0, noise, t, args.prediction_type)

@@ -22,32 +22,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-)
+from diffusers import DDPMScheduler, DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_genzoo.data import Data, image_dataset
 from hf_genzoo.data.fingerprint import cache_root
-from hf_genzoo.diffusion import (
-    lognormal_timesteps,
-    low_discrepancy_uniform,
-    training_target,
-    uniform_timesteps,
-)
+from hf_genzoo.diffusion import training_target
 from hf_genzoo.masks import random_known
 from hf_genzoo.models.text_unet import TextUNet, with_known_part
 from hf_genzoo.pipelines.glide import GlideInpaintPipeline, GlidePipeline, token_states, too_long
 from hf_genzoo.text import FrozenTexts, load_text_encoder, small_text_encoder, small_tokenizer, text_dim
-from hf_genzoo.training.args import TrainingArgs, flag
+from hf_genzoo.training.args import flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
 from hf_genzoo.training.script import run_script
+from hf_genzoo.training_scripts.train_ddpm import SAMPLERS, NoiseLevelArgs, draw_timesteps, noise_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +49,13 @@ NUM_EXAMPLES = 8
 
 
 @dataclass
-class Args(TrainingArgs):
+class Args(NoiseLevelArgs):
     family: ClassVar[str] = "glide"
 
     caption_column: str | None = flag("text", "Column of captions; of a list of captions one is drawn each time.")
     resolution: int = flag(64, "Height and width, in pixels, that every picture is resized and cropped to.")
-    train_batch_size: int = flag(128, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(1e-4, "Peak learning rate.")
     lr_warmup_steps: int = flag(1000, "Optimiser steps of linear warm-up, whatever the number of processes.")
-    lr_scheduler: str = flag("constant_with_warmup", "Shape of the learning rate over the run.")
 
     stage: Literal["base", "inpaint"] = flag(
         "base", "Text to picture; or filling a part, where networks and noise schedule are those of a finished folder."
@@ -96,26 +85,13 @@ class Args(TrainingArgs):
         metadata={"help": "Levels with attention, 0 being the finest; -1 for the middle only."},
     )
     attention_head_dim: int = flag(64, "Channels of one attention head; must divide every channel count.")
-    norm_num_groups: int = flag(32, "Groups of group normalisation; must divide every channel count.")
     patch_size: int = flag(1, "Pixels a side that are folded into channels: 2 makes training up to four times faster.")
-    dropout: float = flag(0.1, "Dropout in the residual blocks.")
-
-    ddpm_num_steps: int = flag(1000, "Noise levels T of the diffusion process.")
     ddpm_beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = flag(
         "squaredcos_cap_v2", "How noise grows with t: cosine (squaredcos_cap_v2, paper), linear or scaled_linear."
     )
-    prediction_type: Literal["epsilon", "v_prediction", "sample"] = flag("epsilon", "What the network predicts.")
-    timestep_sampling: Literal["uniform", "stratified", "lognormal"] = flag(
-        "uniform",
-        "How t is drawn: uniform (paper), one from each of B equal parts of the axis, or stratified with a log-normal "
-        "noise-to-signal ratio.",
-    )
-    noise_mean: float = flag(0.4, "Mean of the log noise-to-signal ratio for --timestep_sampling lognormal.")
-    noise_std: float = flag(1.4, "Its standard deviation.")
 
     conditioning_dropout_prob: float = flag(0.2, "Share of captions hidden in training, so that guidance can be used.")
     sampler: Literal["ddpm", "ddim", "dpmsolver++"] = flag("ddim", "Sampler of the finished pipeline.")
-    ddpm_num_inference_steps: int = flag(50, "Denoising steps of the sample grids.")
     guidance_scale: float = flag(3.0, "Classifier-free guidance of the sample grids; 1 is none.")
     validation_prompts: list[str] | None = field(
         default=None, metadata={"help": "Texts of the sample grids, a row each; the first captions by default."}
@@ -161,19 +137,20 @@ SMALL: dict[str, Any] = {
     "text_dim": 64,
     "text_layers": 2,
     "vocab_size": 400,
-    "block_out_channels": [32, 96],
+    "block_out_channels": [48, 96],
     "layers_per_block": 1,
     "attention_levels": [1],
-    "attention_head_dim": 32,
+    "attention_head_dim": 24,
     "norm_num_groups": 8,
     "patch_size": 2,
     "dropout": 0.0,
     "prediction_type": "v_prediction",
     "timestep_sampling": "lognormal",
-    "noise_mean": 2.0,  # how two things lie is settled where the picture is all noise, their outlines where little is
-    "noise_std": 1.6,
+    "noise_mean": 2.4,  # how two things lie is learnt where the picture is all noise,
+    "noise_mean_end": 0.6,  # their outlines where little is
+    "noise_std": 1.5,
     "train_batch_size": 32,
-    "max_train_steps": 11000,
+    "max_train_steps": 15000,
     "learning_rate": 2e-3,
     "text_learning_rate": 5e-4,
     "adam_beta2": 0.99,
@@ -192,12 +169,9 @@ EMOJI: dict[str, Any] = {
     "caption_column": "caption",
     "text_length": 24,
     "vocab_size": 2048,
-    "block_out_channels": [48, 96],
-    "attention_head_dim": 24,
     "max_train_steps": 8000,
 }
 PRESETS = {"tiny": TINY, "small": SMALL, "emoji": EMOJI}
-SAMPLERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 
 def build(args: Args, frozen_dim: int | None = None) -> dict[str, nn.Module]:
@@ -220,30 +194,6 @@ def build(args: Args, frozen_dim: int | None = None) -> dict[str, nn.Module]:
         return {"unet": unet}
     encoder = small_text_encoder(args.vocab_size, args.text_length, args.text_dim, args.text_layers)
     return {"unet": unet, "text_encoder": encoder}
-
-
-def noise_schedule(args: Args) -> DDPMScheduler:
-    """The noise levels; "trailing" sampling grids start from pure noise."""
-    return DDPMScheduler(
-        num_train_timesteps=args.ddpm_num_steps,
-        beta_start=1e-4,
-        beta_end=0.02,
-        clip_sample=True,
-        beta_schedule=args.ddpm_beta_schedule,
-        prediction_type=args.prediction_type,
-        timestep_spacing="trailing",
-    )
-
-
-def draw_timesteps(count: int, alphas_cumprod: Tensor, args: Args) -> Tensor:
-    """Noise levels (B,) int64 of one micro-batch, by --timestep_sampling."""
-    device = alphas_cumprod.device
-    if args.timestep_sampling == "uniform":
-        return torch.randint(len(alphas_cumprod), (count,), device=device)
-    u = low_discrepancy_uniform(count, device)
-    if args.timestep_sampling == "stratified":
-        return uniform_timesteps(u, len(alphas_cumprod))
-    return lognormal_timesteps(u, alphas_cumprod, args.noise_mean, args.noise_std)
 
 
 def hide_captions(captions: list[str], probability: float, device: torch.device) -> list[str]:
@@ -283,11 +233,11 @@ def base(args: Args, data: Data) -> Path:
         texts = lambda captions, _: token_states(tokenizer, learning, captions, args.text_length)  # noqa: E731
     unet, alphas_cumprod = run.nets["unet"], scheduler.alphas_cumprod.to(run.device)
 
-    for _ in run.steps():
+    for step in run.steps():
         for batch in run.update("unet"):
             x_0 = batch["pixel_values"]  # (B, C, H, W) in [-1, 1]
             noise = torch.randn_like(x_0)
-            t = draw_timesteps(len(x_0), alphas_cumprod, args)
+            t = draw_timesteps(len(x_0), alphas_cumprod, args, step / run.max_train_steps)
             x_t = scheduler.add_noise(x_0, noise, t)  # pyright: ignore[reportArgumentType]
             c = texts(hide_captions(batch["captions"], args.conditioning_dropout_prob, run.device), run.device)
             target = training_target(scheduler, x_0, noise, t, args.prediction_type)
@@ -319,12 +269,12 @@ def inpaint(args: Args, data: Data) -> Path:
     texts.prepare(["", *captions])
     unet, alphas_cumprod = run.nets["unet"], scheduler.alphas_cumprod.to(run.device)
 
-    for _ in run.steps():
+    for step in run.steps():
         for batch in run.update("unet"):
             x_0 = batch["pixel_values"]  # (B, C, H, W) in [-1, 1]
             known = random_known(x_0)  # (B, 1, H, W), 1 where the picture is known
             noise = torch.randn_like(x_0)
-            t = draw_timesteps(len(x_0), alphas_cumprod, args)
+            t = draw_timesteps(len(x_0), alphas_cumprod, args, step / run.max_train_steps)
             x_t = scheduler.add_noise(x_0, noise, t)
             c = texts(hide_captions(batch["captions"], args.conditioning_dropout_prob, run.device), run.device)
             target = training_target(scheduler, x_0, noise, t, kind)

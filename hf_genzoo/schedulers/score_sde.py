@@ -200,10 +200,10 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
         """-eps / s of the noise eps (B, ...) at a time or times (B,)."""
         return -eps / _per_sample(self.marginal(timestep)[1], eps)
 
-    def velocity(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> Tensor:
-        """dx/dt of the probability-flow ODE, f - g^2 score / 2 (Song et al. 2021, eq. 13)."""
+    def velocity(self, eps: Tensor, timestep: Tensor, sample: Tensor) -> Tensor:
+        """dx/dt of the probability-flow ODE, f - g^2 score / 2, from the noise eps (Song et al. 2021, eq. 13)."""
         weight = _per_sample(0.5 * self.squared_diffusion(timestep), sample)
-        return self.drift(sample, timestep) - weight * self.score(model_output, timestep)
+        return self.drift(sample, timestep) - weight * self.score(eps, timestep)
 
     # Samplers --------------------------------------------------------------------------------------------------------
 
@@ -255,14 +255,12 @@ class ScoreSdeScheduler(SchedulerMixin, ConfigMixin):
         output = ScoreSdeOutput(prev_sample=mean + std * noise, prev_sample_mean=mean)
         return output if return_dict else output.to_tuple()
 
-    def correct(
-        self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator: Generators = None
-    ) -> ScoreSdeOutput:
-        """One Langevin step at a time that stays as it is (Song et al. 2021, algorithms 4 and 5).
+    def correct(self, eps: Tensor, timestep: Tensor, sample: Tensor, generator: Generators = None) -> ScoreSdeOutput:
+        """One Langevin step, by the noise eps, at a time that stays as it is (Song et al. 2021, algorithms 4 and 5).
 
         Norms are means over the batch, as in the paper: with a corrector, samples depend on their batch.
         """
-        score = self.score(model_output, timestep)
+        score = self.score(eps, timestep)
         noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
         ratio = noise.flatten(1).norm(dim=1).mean() / score.flatten(1).norm(dim=1).mean()
         alpha = self._transition(self.next_timestep(timestep), timestep)[0] ** 2  # 1 - beta_i of VP, 1 for VE
