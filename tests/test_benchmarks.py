@@ -1,5 +1,6 @@
 """The measuring code itself: the generator to beat, tables and their cells, figures, and the report of all of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,32 @@ def test_stacked_digits_show_two_digits_and_no_more() -> None:
     assert (pictures[..., 2] == 0).all()
     assert len({tuple(row) for row in rows}) == 25
     sure = np.arange(5000) < 2000
-    whole = {"modes": 100, "kl": 0.0, "kl_floor": 99 / 10_000, "recognised": 0.4}
-    assert t2.score(np.arange(100).repeat(50), sure) == whole
-    assert t2.score(np.arange(10).repeat(500), sure)["kl"] == pytest.approx(np.log(10))
+    half = t2.score(np.arange(100).repeat(50), sure)  # those recognised are of the first 40 modes
+    assert half == {
+        "modes": 100,
+        "recognised": 0.4,
+        "kl": 0.0,
+        "kl_floor": 99 / 10_000,
+        "kl_recognised": pytest.approx(np.log(100 / 40)),
+        "kl_recognised_floor": 99 / 4_000,
+    }
+    unreadable = t2.score(np.arange(10).repeat(500), sure & False)
+    assert unreadable["kl"] == pytest.approx(np.log(10))
+    assert "kl_recognised" not in unreadable
+
+
+def test_the_table_of_stacked_digits_says_what_is_measured(tmp_path: Path) -> None:
+    cells = Cells("t2", tmp_path)
+    (tmp_path / "t2").mkdir()
+    measured = {"modes": 90, "recognised": 0.5, "kl": 0.2, "kl_floor": 0.0099, "steps": 100}
+    real = {**measured, "modes": 100, "kl_recognised": 0.0101, "kl_recognised_floor": 0.01}
+    real |= {"dataset": "mnist", "classifier_accuracy": 0.99}
+    (tmp_path / "t2" / "real.json").write_text(json.dumps(real))
+    cells.fill([t2.ROWS[0]], [t2.COLUMN], range(2), lambda *_: measured)
+    text = t2.table(cells)
+    assert "| real pictures | 100.0 | 0.200 | 50 | 0.010 (0.010) |  | 1 |  |" in text
+    assert "| DCGAN | 90.0 ± 0.0 | 0.200 ± 0.000 | 50 ± 0 |  | 100 | 2 | 487.7 / 2.24 |" in text
+    assert "PacDCGAN2" not in text  # not measured, not shown
 
 
 def test_gradient_norm_of_two_linear_networks() -> None:
