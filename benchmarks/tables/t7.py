@@ -125,7 +125,7 @@ def table(cells: Cells) -> str:
     lines = []
     for row in ROWS:
         for variance in VARIANCES:
-            shown, spreads = [], []
+            shown, spreads = [], {}  # every cell of a seed is of one network
             for steps in columns:
                 found = [cell for cell in cells.read(row.key, str(steps)) if variance in cell["bits"]]
                 parts = [
@@ -135,9 +135,9 @@ def table(cells: Cells) -> str:
                     for kind in ("bits", "frechet_ratio")
                 ]
                 shown.append(" / ".join(parts) if found else "")
-                spreads += [cell["v"] for cell in found if "v" in cell and variance == "learned"]
+                spreads |= {cell["seed"]: cell["v"] for cell in found if variance == "learned"}
             if any(shown):
-                lines.append([f"{row.title}: {variance}", *shown, spread(spreads, 2) if spreads else ""])
+                lines.append([f"{row.title}: {variance}", *shown, spread(list(spreads.values()), 2) if spreads else ""])
     cell = next((cell for row in ROWS for steps in columns for cell in cells.read(row.key, str(steps))), None)
     if cell is None:
         return PAPER
