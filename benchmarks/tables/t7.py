@@ -137,7 +137,8 @@ def table(cells: Cells) -> str:
                 shown.append(" / ".join(parts) if found else "")
                 spreads |= {cell["seed"]: cell["v"] for cell in found if variance == "learned"}
             if any(shown):
-                lines.append([f"{row.title}: {variance}", *shown, spread(list(spreads.values()), 2) if spreads else ""])
+                of_v = spread(list(spreads.values()), 2) if spreads else ""
+                lines.append([f"{row.title}: {variance}", *shown, of_v])
     cell = next((cell for row in ROWS for steps in columns for cell in cells.read(row.key, str(steps))), None)
     if cell is None:
         return PAPER
