@@ -77,10 +77,10 @@ class NoiseLevelArgs(DiffusionArgs):
         "noise-to-signal ratio.",
     )
     noise_mean: float = flag(-1.2, "Mean of the log noise-to-signal ratio for --timestep_sampling lognormal.")
-    noise_std: float = flag(1.2, "Its standard deviation.")
     noise_mean_end: float | None = flag(
-        None, "Its mean at the end of training, to which --noise_mean moves evenly; none: it stays."
+        None, "That mean at the end of training, to which it moves evenly from --noise_mean; none: it stays."
     )
+    noise_std: float = flag(1.2, "Standard deviation of the log noise-to-signal ratio.")
 
 
 @dataclass
