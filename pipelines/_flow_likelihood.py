@@ -27,6 +27,7 @@ def flow_log_density(
     generator: torch.Generator | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Tensor, Tensor, int]:
     """ln p(x) = ln N(x(end); 0, prior_std^2 I) + the integral of div velocity from start to end.
 
@@ -43,6 +44,7 @@ def flow_log_density(
         generator: Source of the probes.
         rtol: See `solve_adaptive`.
         atol: Likewise.
+        progress: Likewise.
 
     Returns:
         (B,) nats, the states at `end`, and how many times `velocity` was evaluated.
@@ -65,7 +67,7 @@ def flow_log_density(
         return torch.cat([slope.detach().flatten(1), sum(parts, torch.zeros_like(t))[:, None]], dim=1)
 
     begin = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    state, evaluations = solve_adaptive(joint, begin, start, end, rtol, atol)
+    state, evaluations = solve_adaptive(joint, begin, start, end, rtol, atol, progress)
     z = state[:, :-1]
     log_prior = -0.5 * (z / prior_std).square().sum(1) - z.shape[1] * (
         0.5 * math.log(2.0 * math.pi) + math.log(prior_std)

@@ -8,7 +8,6 @@ What differs and why: every sample has its own time and step size, so that its s
 in the batch, as it would if one step size served all.
 """
 
-import itertools
 from collections.abc import Callable
 
 import torch
@@ -32,7 +31,13 @@ _LEAST_STEP = 1e-10  # of the whole interval
 
 
 def solve_adaptive(
-    velocity: Velocity, x: Tensor, start: float, end: float, rtol: float = 1e-5, atol: float = 1e-5
+    velocity: Velocity,
+    x: Tensor,
+    start: float,
+    end: float,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Tensor, int]:
     """x at `end` of dx/dt = velocity(x, t) from x at `start`, by steps whose error is estimated and bounded.
 
@@ -43,6 +48,7 @@ def solve_adaptive(
         end: Last time, before or behind the first.
         rtol: Error allowed in a step, relative to the state; the root mean square over a sample's numbers counts.
         atol: Absolute error allowed in addition.
+        progress: Told after every step what share of the interval the last sample has behind it.
 
     Returns:
         The state at `end`, and how many times `velocity` was evaluated.
@@ -72,6 +78,7 @@ def solve_adaptive(
         x = torch.where(_wide(accepted, x), moved, x)
         first = torch.where(_wide(accepted, x), slopes[-1], first)
         done = torch.where(accepted, torch.where(h >= left, 1.0, done + h), done)
+        progress(done.min().item())
         factor = torch.nan_to_num(0.9 * error.clamp(min=1e-10) ** -0.2, nan=0.2).clamp(0.2, 10.0)
         step = torch.where(left > 0, h * torch.where(accepted, factor, factor.clamp(max=0.9)), step)
         if step.min() < _LEAST_STEP:
@@ -80,17 +87,11 @@ def solve_adaptive(
     return x, evaluations
 
 
-def solve_heun(velocity: Velocity, x: Tensor, times: Tensor) -> tuple[Tensor, int]:
-    """x at the last of the times (N + 1,) from x at the first, by N steps of Heun's method, of order 2.
-
-    Returns:
-        The state (B, ...), and how many times `velocity` was evaluated, 2 N.
-    """
-    for t, u in itertools.pairwise(times):
-        slope = velocity(x, t.expand(len(x)))
-        ahead = velocity(x + (u - t) * slope, u.expand(len(x)))
-        x = x + 0.5 * (u - t) * (slope + ahead)
-    return x, 2 * (len(times) - 1)
+def heun_step(velocity: Velocity, x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    """x (B, ...) at time u from x at time t by Heun's method, of order 2: two evaluations of the velocity."""
+    slope = velocity(x, t.expand(len(x)))
+    ahead = velocity(x + (u - t) * slope, u.expand(len(x)))
+    return x + 0.5 * (u - t) * (slope + ahead)
 
 
 def _combined(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:

@@ -15,8 +15,10 @@ Latents are vectors (B, C H W): the noise at the end of the ODE, standard normal
 This file is published beside the weights, with the parts it imports put into it.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +34,12 @@ from hf_genzoo.pipelines._completion import STEPS, CompletingPipeline, Generator
 from hf_genzoo.pipelines._dequantization import LEVELS, dequantized
 from hf_genzoo.pipelines._flow_likelihood import continuous_bound, flow_log_density
 from hf_genzoo.pipelines._latents import OUTPUT_TYPES, EncodingPipeline
-from hf_genzoo.pipelines._ode import solve_adaptive, solve_heun
+from hf_genzoo.pipelines._ode import heun_step, solve_adaptive
 from hf_genzoo.pipelines._pictures import as_list, check_choice, check_counts, check_generators, to_pixels
 from hf_genzoo.pipelines._points import scatter
 
 LATENT_TOLERANCE = 1e-6  # of encoding and decoding, which are to be each other's inverse
+Callback = Callable[[DiffusionPipeline, int, Tensor, dict], dict]
 FIRST_TIME = 1e-5  # of likelihoods and latents; the samplers' final time would cost 0.01 nats in the plane already
 
 
@@ -112,6 +115,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         generator: Generators = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        callback_on_step_end: Callback | None = None,
     ) -> ScoreSdePipelineOutput | tuple:
         """Sample.
 
@@ -129,6 +133,9 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
                 [0, 1]). For points "np" or "pt" are the coordinates, (B, D), and "pil" is a list of one picture, the
                 scatter plot of all points.
             return_dict: Return a `ScoreSdePipelineOutput` rather than a tuple of its two.
+            callback_on_step_end: Called with (pipeline, step index, time, {"latents": x_t}) after each step; it
+                returns a dictionary, whose "latents", if there, replace x_t. Not called where the ODE chooses its own
+                steps, which differ from sample to sample.
 
         Raises:
             ValueError: If an argument does not fit; the message names it and the fix.
@@ -149,10 +156,12 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         if predictor == "ode":
             if corrector_steps:
                 raise ValueError(f"corrector_steps {corrector_steps}: the ODE has none; choose another predictor")
-            x, evaluations = self._flow(noise, x, 1.0, self.scheduler.stop, num_inference_steps)
+            steps, stop = num_inference_steps, self.scheduler.stop
+            x, evaluations = self._flow(noise, x, 1.0, stop, steps, callback=callback_on_step_end)
         else:
             steps = STEPS if num_inference_steps is None else num_inference_steps
-            x, evaluations = self._walk(noise, x, steps, predictor, corrector_steps, generator)
+            how = (predictor, corrector_steps, generator)
+            x, evaluations = self._walk(noise, x, steps, *how, callback=callback_on_step_end)
         return self._output(x, evaluations, output_type, return_dict)
 
     def _noise(self, x: Tensor, t: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0) -> Tensor:
@@ -180,10 +189,11 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         corrector_steps: int | None,
         generator: Generators,
         known: Callable[[Tensor, Tensor], Tensor] = lambda x, t: x,
+        callback: Callback | None = None,
     ) -> tuple[Tensor, int]:
         """x at the final time, denoised, by corrector and predictor in turn (Song et al. 2021, algorithm 1).
 
-        `known` puts what is known at a time into a sample, as it is after every step.
+        `known` puts what is known at a time into a sample, as it is after every step but the last.
         """
         scheduler = self.scheduler
         corrections = scheduler.config["corrector_steps"] if corrector_steps is None else corrector_steps
@@ -191,13 +201,15 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
             raise ValueError(f"corrector_steps must be 0 or more, not {corrections}")
         scheduler.set_timesteps(steps, device=self._execution_device)
         with self.progress_bar(total=steps) as progress:  # type: ignore[call-arg]
-            for t in scheduler.timesteps:
+            for index, t in enumerate(scheduler.timesteps):
                 for _ in range(corrections):
                     x = known(scheduler.correct(noise(x, t), t, x, generator).prev_sample, t)
                 out = scheduler.step(noise(x, t), t, x, generator, predictor)
-                x, mean = known(out.prev_sample, scheduler.next_timestep(t)), out.prev_sample_mean
+                last = index + 1 == steps
+                x = out.prev_sample_mean if last else known(out.prev_sample, scheduler.next_timestep(t))
+                x = self._told(callback, index, t, x)
                 progress.update()
-        return mean, steps * (1 + corrections)
+        return x, steps * (1 + corrections)
 
     def _flow(
         self,
@@ -207,6 +219,7 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
         end: float,
         steps: int | None = None,
         tolerance: float = 1e-5,
+        callback: Callback | None = None,
     ) -> tuple[Tensor, int]:
         """x at another time by the probability-flow ODE (Song et al. 2021, eq. 13), and the evaluations it took."""
 
@@ -215,9 +228,25 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
 
         x = self._exact(x)
         if steps is None:
-            return solve_adaptive(velocity, x, start, end, tolerance, tolerance)
+            with self._percents() as progress:
+                return solve_adaptive(velocity, x, start, end, tolerance, tolerance, progress)
         check_counts(num_inference_steps=steps)
-        return solve_heun(velocity, x, torch.linspace(start, end, steps + 1, dtype=x.dtype, device=x.device))
+        times = torch.linspace(start, end, steps + 1, dtype=x.dtype, device=x.device)
+        with self.progress_bar(total=steps) as progress:  # type: ignore[call-arg]
+            for index, (t, u) in enumerate(itertools.pairwise(times)):
+                x = self._told(callback, index, t, heun_step(velocity, x, t, u))
+                progress.update()
+        return x, 2 * steps
+
+    def _told(self, callback: Callback | None, index: int, t: Tensor, x: Tensor) -> Tensor:
+        """x after a step, or what the callback puts in its place."""
+        return x if callback is None else callback(self, index, t, {"latents": x}).get("latents", x)
+
+    @contextmanager
+    def _percents(self) -> Iterator[Callable[[float], None]]:
+        """A progress bar of 100, to be told shares in [0, 1]."""
+        with self.progress_bar(total=100) as progress:  # type: ignore[call-arg]
+            yield lambda share: progress.update(int(100 * share) - progress.n)
 
     @torch.no_grad()
     def _completed(
@@ -334,7 +363,8 @@ class ScoreSdePipeline(CompletingPipeline, EncodingPipeline, DiffusionPipeline):
             x, cell = self._with_volume(images, dequantize, generator)
             prior = self.scheduler.init_noise_sigma
             how = (first_time, 1.0, prior, trace, generator, tolerance, tolerance)
-            drawn.append(flow_log_density(velocity, x, *how)[0] + cell)
+            with self._percents() as progress:
+                drawn.append(flow_log_density(velocity, x, *how, progress)[0] + cell)
         self.maybe_free_model_hooks()
         return torch.stack(drawn).mean(0).double()
 

@@ -19,7 +19,7 @@ from hf_genzoo.models.noisy_classifier import NoisyClassifier
 from hf_genzoo.models.score_mlp import ScoreMLP
 from hf_genzoo.pipelines._completion import grey_and_colour
 from hf_genzoo.pipelines._flow_likelihood import flow_log_density
-from hf_genzoo.pipelines._ode import solve_adaptive, solve_heun
+from hf_genzoo.pipelines._ode import heun_step, solve_adaptive
 from hf_genzoo.pipelines.score_sde import ScoreSdePipeline
 from hf_genzoo.schedulers.score_sde import PREDICTORS, ScoreSdeScheduler
 from hf_genzoo.training_scripts import train_score_sde
@@ -207,9 +207,38 @@ def test_a_velocity_that_is_not_finite_is_an_error() -> None:
         solve_adaptive(lambda x, t: torch.where(t[:, None] > 0.5, torch.nan, -x), x, 0.0, 1.0)
     with pytest.raises(ValueError, match="rtol 0 and atol 1"):
         solve_adaptive(lambda x, t: x, x, 0.0, 1.0, 0, 1)
-    decayed, evaluations = solve_heun(lambda x, t: -x, x, torch.linspace(0, 1, 101))
-    assert decayed[0].item() == pytest.approx(math.exp(-1), abs=1e-5)
-    assert evaluations == 200
+    t, u = torch.tensor([0.5, 0.6], dtype=torch.float64)
+    decayed = heun_step(lambda x, t: -x, x, t, u)  # 1 - h + h^2 / 2
+    torch.testing.assert_close(decayed, torch.full_like(x, 0.905), rtol=0, atol=1e-12)
+    shares: list[float] = []
+    solve_adaptive(lambda x, t: -x, x, 0.0, 1.0, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("predictor", ["ode", "reverse_diffusion"])
+def test_callback_sees_every_step_and_may_change_the_sample(predictor: str) -> None:
+    seen: list[float] = []
+
+    def callback(pipe: ScoreSdePipeline, index: int, t: torch.Tensor, values: dict) -> dict:
+        seen.append(float(t))
+        return {"latents": torch.full_like(values["latents"], 0.25)} if index == 3 else {}
+
+    pipeline = exact_pipeline(RING)
+    how = {"predictor": predictor, "num_inference_steps": 4, "output_type": "pt", "generator": seeded(0)}
+    points = pipeline(5, callback_on_step_end=callback, **how).images
+    assert len(seen) == 4
+    assert seen[0] == 1.0
+    assert seen == sorted(seen, reverse=True)
+    assert torch.equal(points, torch.full_like(points, 0.25))
+
+
+def test_solving_by_its_own_steps_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = exact_pipeline(RING)
+    pipeline.set_progress_bar_config(disable=False)
+    points = pipeline(3, predictor="ode", output_type="pt", generator=seeded(0)).images
+    pipeline.log_likelihood(points)
+    assert capsys.readouterr().err.count("100/100") == 2
 
 
 @pytest.mark.parametrize("sde", [{"sde": "vp"}, {"sde": "sub_vp"}, {"sde": "ve"}], ids=lambda sde: sde["sde"])
