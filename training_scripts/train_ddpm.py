@@ -37,8 +37,8 @@ from hf_genzoo.training.script import run_script
 
 
 @dataclass
-class DiffusionArgs(TrainingArgs):
-    """What `ddpm` and its descendants share."""
+class UNetArgs(TrainingArgs):
+    """What families share that train a stock U-Net; the values are those of DDPM."""
 
     train_batch_size: int = flag(128, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(2e-4, "Peak learning rate.")
@@ -55,6 +55,11 @@ class DiffusionArgs(TrainingArgs):
     )
     norm_num_groups: int = flag(32, "Groups of group normalisation; must divide every channel count.")
     dropout: float = flag(0.1, "Dropout in the residual blocks.")
+
+
+@dataclass
+class DiffusionArgs(UNetArgs):
+    """What `ddpm` and its descendants share."""
 
     ddpm_num_steps: int = flag(1000, "Noise levels T of the diffusion process.")
     ddpm_beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = flag(
@@ -142,27 +147,33 @@ SMALL: dict[str, Any] = {
 PRESETS = {"tiny": TINY, "small": SMALL}
 
 
-def build(args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False) -> dict[str, nn.Module]:
-    """The U-Net; with classes, one label more than there are classes stands for "none".
-
-    A learned variance takes as many channels as the picture, behind those of the prediction. They begin at 0, halfway
-    between the bounds of the variance.
-    """
+def stock_unet(args: UNetArgs, in_channels: int, out_channels: int, **settings: Any) -> UNet2DModel:
+    """The U-Net of the flags; `settings` are further ones of UNet2DModel."""
     levels = range(len(args.block_out_channels))
     down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
     up = tuple("AttnUpBlock2D" if level in args.attention_levels else "UpBlock2D" for level in reversed(levels))
-    unet = UNet2DModel(
-        sample_size=args.resolution,
-        in_channels=args.num_channels,
-        out_channels=args.num_channels * (2 if learned_variance else 1),
+    return UNet2DModel(
+        in_channels=in_channels,
+        out_channels=out_channels,
         block_out_channels=tuple(args.block_out_channels),
         layers_per_block=args.layers_per_block,
         down_block_types=down,
         up_block_types=up,
         norm_num_groups=args.norm_num_groups,
         dropout=args.dropout,
-        num_class_embeds=None if num_classes is None else num_classes + 1,
+        **{"sample_size": args.resolution, **settings},
     )
+
+
+def build(args: DiffusionArgs, num_classes: int | None = None, learned_variance: bool = False) -> dict[str, nn.Module]:
+    """The U-Net; with classes, one label more than there are classes stands for "none".
+
+    A learned variance takes as many channels as the picture, behind those of the prediction. They begin at 0, halfway
+    between the bounds of the variance.
+    """
+    outputs = args.num_channels * (2 if learned_variance else 1)
+    labels = None if num_classes is None else num_classes + 1
+    unet = stock_unet(args, args.num_channels, outputs, num_class_embeds=labels)
     if learned_variance:
         for parameter in unet.conv_out.parameters():
             nn.init.zeros_(parameter[args.num_channels :])

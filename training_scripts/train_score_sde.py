@@ -12,7 +12,7 @@ with their importance sampling of t, which for all three SDEs is a uniform log-S
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,22 +30,17 @@ from hf_genzoo.models.score_mlp import ScoreMLP
 from hf_genzoo.pipelines._dequantization import dequantized
 from hf_genzoo.pipelines.score_sde import FIRST_TIME, ScoreSdePipeline
 from hf_genzoo.schedulers.score_sde import ScoreSdeScheduler
-from hf_genzoo.training.args import TrainingArgs, flag
+from hf_genzoo.training.args import flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
 from hf_genzoo.training.script import run_script
-from hf_genzoo.training_scripts import train_ddpm
+from hf_genzoo.training_scripts.train_ddpm import UNetArgs, stock_unet
 from hf_genzoo.training_scripts.train_gan import dataset
 
 
 @dataclass
-class Args(TrainingArgs):
+class Args(UNetArgs):
     family: ClassVar[str] = "score_sde"
-
-    train_batch_size: int = flag(128, "Samples of one micro-batch on each process.")
-    learning_rate: float = flag(2e-4, "Peak learning rate.")
-    lr_warmup_steps: int = flag(5000, "Optimiser steps of linear warm-up, whatever the number of processes.")
-    lr_scheduler: str = flag("constant_with_warmup", "Shape of the learning rate over the run.")
 
     stage: Literal["score", "classifier"] = flag("score", "What is trained: the score, or a classifier to lead it.")
     score_model: str | None = flag(None, "classifier: folder or Hub repository of the trained score.")
@@ -64,16 +59,6 @@ class Args(TrainingArgs):
     )
     dequantize: bool = flag(False, "Spread 8-bit pictures evenly over their cells: for likelihoods.")
 
-    block_out_channels: list[int] = field(
-        default_factory=lambda: [128, 256, 256, 256],
-        metadata={"help": "Channels at each resolution, finest first; each level halves the picture."},
-    )
-    layers_per_block: int = flag(2, "Residual blocks of the U-Net at each resolution.")
-    attention_levels: list[int] = field(
-        default_factory=lambda: [1], metadata={"help": "Levels with self-attention, 0 being the finest; -1 for none."}
-    )
-    norm_num_groups: int = flag(32, "Groups of group normalisation; must divide every channel count.")
-    dropout: float = flag(0.1, "Dropout in the residual blocks of the U-Net.")
     hidden_dim: int = flag(128, "Width of the network for points.")
 
     predictor: Literal["reverse_diffusion", "euler_maruyama", "ancestral", "ode"] = flag(
@@ -167,7 +152,7 @@ def build(args: Args, num_classes: int | None = None) -> dict[str, nn.Module]:
         return {"classifier": classifier}
     if args.dataset_name in POINT_SETS:
         return {"score_net": ScoreMLP(hidden_dim=args.hidden_dim)}
-    return {"score_net": train_ddpm.build(args)["unet"]}  # pyright: ignore[reportArgumentType]  # the same flags
+    return {"score_net": stock_unet(args, args.num_channels, args.num_channels)}
 
 
 def draw_times(count: int, scheduler: ScoreSdeScheduler, args: Args, device: torch.device) -> tuple[Tensor, Tensor]:

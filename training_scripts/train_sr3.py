@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor, nn
@@ -28,20 +28,20 @@ from hf_genzoo.corruptions import enlarged, low_resolution
 from hf_genzoo.data import Data, image_dataset
 from hf_genzoo.diffusion import low_discrepancy_uniform, piecewise_uniform_gamma
 from hf_genzoo.pipelines.sr3 import SR3Pipeline, denoise, regress
-from hf_genzoo.training.args import TrainingArgs, flag
+from hf_genzoo.training.args import flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
 from hf_genzoo.training.script import run_script
+from hf_genzoo.training_scripts.train_ddpm import UNetArgs, stock_unet
 
 
 @dataclass
-class Args(TrainingArgs):
+class Args(UNetArgs):
     family: ClassVar[str] = "sr3"
 
     train_batch_size: int = flag(256, "Pictures of one micro-batch on each process.")
     learning_rate: float = flag(1e-4, "Peak learning rate.")
     lr_warmup_steps: int = flag(10000, "Optimiser steps of linear warm-up, whatever the number of processes.")
-    lr_scheduler: str = flag("constant_with_warmup", "Shape of the learning rate over the run.")
     resolution: int = flag(64, "Height and width of the large pictures, in pixels.")
 
     scale: Literal[2, 4, 8] = flag(4, "How many times smaller the given pictures are.")
@@ -65,7 +65,6 @@ class Args(TrainingArgs):
     attention_levels: list[int] = field(
         default_factory=lambda: [-1], metadata={"help": "Levels with self-attention, 0 being the finest; -1 for none."}
     )
-    norm_num_groups: int = flag(32, "Groups of group normalisation; must divide every channel count.")
     dropout: float = flag(0.2, "Dropout in the residual blocks.")
 
     ddpm_num_steps: int = flag(2000, "Noise levels T between which gamma is drawn.")
@@ -146,21 +145,8 @@ PRESETS = {"tiny": TINY, "small": SMALL, "photos": PHOTOS, "photos256": PHOTOS25
 
 def build(args: Args) -> dict[str, nn.Module]:
     """The U-Net; it is given the enlarged small picture beside the noisy large one."""
-    levels = range(len(args.block_out_channels))
-    down = tuple("AttnDownBlock2D" if level in args.attention_levels else "DownBlock2D" for level in levels)
-    up = tuple("AttnUpBlock2D" if level in args.attention_levels else "UpBlock2D" for level in reversed(levels))
-    unet = UNet2DModel(
-        sample_size=args.crop_size or args.resolution,
-        in_channels=2 * args.num_channels,
-        out_channels=args.num_channels,
-        block_out_channels=tuple(args.block_out_channels),
-        layers_per_block=args.layers_per_block,
-        down_block_types=down,
-        up_block_types=up,
-        norm_num_groups=args.norm_num_groups,
-        dropout=args.dropout,
-    )
-    return {"unet": unet}
+    side = args.crop_size or args.resolution
+    return {"unet": stock_unet(args, 2 * args.num_channels, args.num_channels, sample_size=side)}
 
 
 def noise_schedule(args: Args) -> DDPMScheduler:
