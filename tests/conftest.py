@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,9 @@ def shared_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prepared pictures of the tests go to a folder of their own."""
     os.environ["HF_GENZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """gradio's client leaves folders behind, and so does what a test kills: they go where pytest clears up."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("t"))
