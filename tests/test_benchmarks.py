@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.latent_sampling import draws
 from benchmarks.report import replace_block, table
-from benchmarks.tables import restoration, t1, t2, t4, t6, t9
+from benchmarks.tables import restoration, t1, t2, t4, t6, t7, t9
 from benchmarks.tables.cells import Cells, Row, spread
 from benchmarks.vanishing_gradients import gradient_norm
 from hf_genzoo.evaluation.baselines import pca_gaussian
@@ -209,7 +209,8 @@ def test_steps_against_noise_are_told_with_what_holds_of_the_paper(tmp_path: Pat
         def sampled(self, row: Row, grid: str, steps: int, seed: int) -> dict:
             catastrophe = 50 if row.key == "sigma_hat" and grid == "uniform" else 0
             ratio = 2 + (1 + noise[row.key] + catastrophe) / steps
-            return {"frechet_ratio": ratio, "samples": 1000, "steps": 4000, "seconds": 400.0}
+            ratios = {"classifier": 3.0, "random": ratio, "pca": ratio, "mean": ratio}  # the classifier is blind
+            return {"frechet_ratio": ratios, "samples": 1000, "steps": 4000, "seconds": 400.0}
 
         def reconstructed(self, grid: str, steps: int, seed: int) -> dict:
             return {"squared_error": 0.1 / steps if steps < 500 else 0.01}
@@ -219,8 +220,35 @@ def test_steps_against_noise_are_told_with_what_holds_of_the_paper(tmp_path: Pat
         t6.fill(cells, t6.ROWS, [0], lambda: made.append(Known()) or made[-1])  # type: ignore[arg-type, return-value]
     assert len(made) == 1  # nothing was missing the second time
     text = t6.table(cells)
-    assert "| eta 0 (DDIM) | 2.20 | 2.10 | 2.05 | 2.02 | 2.01 | 13.36 | 6.84 | 4.67 | 4.16 |" in text
-    assert "| sigma-hat | 13.00 | 7.50 |" in text
+    assert "| eta 0 (DDIM) | 3.00 / 2.20 / 2.20 | 3.00 / 2.10 / 2.10 |" in text
+    assert "| 3.00 / 2.01 / 2.01 | 13.36 | 6.84 | 4.67 | 4.16 |" in text
+    assert "| sigma-hat | 3.00 / 13.00 / 13.00 | 3.00 / 7.50 / 7.50 |" in text
     assert "| uniform | 0.01000 | 0.00500 | 0.00200 | 0.00100 | 0.00050 | 0.01000 |" in text
-    assert "uniform: sigma-hat is the worst row at every number of steps: 20 of 20 comparisons" in text
+    verdict = "classifier 0 of 20, random 20 of 20, pca 20 of 20, mean 20 of 20 comparisons"
+    assert f"uniform: sigma-hat is the worst row at every number of steps: {verdict}" in text
+    assert "eta 0 to 1: classifier 0 of 18, random 18 of 18," in text
     assert "on both grids: 8 of 10 comparisons" in text  # 500 steps are made worse above
+
+
+def test_learned_variance_is_told_with_what_holds_of_the_paper(tmp_path: Path) -> None:
+    cells = Cells("t7", tmp_path)
+
+    def measured(row: Row, column: str, seed: int) -> dict:
+        bits = {"beta": 4.0, "btilde": 6.0, "learned": 3.0 if column != "50" else 5.0}
+        ratios = {
+            name: {"classifier": ratio, "random": 2.0, "pca": 3.0 - ratio, "mean": ratio}
+            for name, ratio in (("beta", 2.0), ("btilde", 1.5), ("learned", 1.0 if column == "25" else 1.75))
+        }
+        known = {name: value for name, value in bits.items() if row.family == "iddpm" or name != "learned"}
+        found = {"bits": known, "frechet_ratio": {name: ratios[name] for name in known if column != "1000"}}
+        return {**found, "v": 0.5 + seed, "pictures": 64, "samples": 500, "steps": 12000}
+
+    cells.fill(t7.ROWS, [str(steps) for steps in t7.STEPS], [0, 1], measured)
+    text = t7.table(cells)
+    assert "| L_simple: learned" not in text
+    assert "| hybrid: learned | 3.00 ± 0.00 | 3.00 ± 0.00 | 5.00 ± 0.00 |" in text
+    assert "| 1.00 ± 0.50 |" in text  # the spread of v
+    assert "bound is at most both fixed ones': 4 of 5 numbers of steps." in text
+    assert "fixed ones', classifier: 10 steps no, 25 steps yes." in text
+    assert "fixed ones', random: 10 steps yes, 25 steps yes." in text  # as good is enough
+    assert "fixed ones', pca: 10 steps no, 25 steps no." in text

@@ -6,14 +6,15 @@ One network, the SMALL preset of `ddpm` with the paper's linear betas, is traine
 amounts of noise, from none (eta 0) over DDPM's (eta 1) to its larger variance (sigma-hat), by five numbers of steps,
 on two grids. "uniform" is the authors', range(0, T, T // S), which ends with a call of the network at t = 0;
 "trailing" begins at T - 1 and ends at T / S - 1. A cell is the Frechet distance of 1,000 samples to held-out pictures
-over that of as many training pictures, in the features of a classifier. Classes are drawn at random, and nothing is
-guided.
+over that of as many training pictures, in three feature spaces: a classifier's, random convolutions', and that of the
+principal components of the pixels. Every cell begins with the same noise and asks for every class alike, so that cells
+differ by what they do alone; nothing is guided.
 
 The second table encodes held-out pictures, with their classes, into noise and decodes them again.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks.tables.cells import Cells, Row, arguments, markdown, spread, trained
-from hf_genzoo.evaluation.args import EvaluateArgs
-from hf_genzoo.evaluation.protocol import make_yardstick
-from hf_genzoo.evaluation.yardstick import Yardstick, picture
+from benchmarks.tables.spaces import MEAN, SPACES, frechet_ratios, shown, yardstick
+from hf_genzoo.evaluation.yardstick import picture
 from hf_genzoo.pipelines.ddim import ImplicitDiffusionPipeline
 
 ROWS = (
@@ -39,7 +39,6 @@ STEPS = (5, 10, 20, 50, 100)
 RECONSTRUCTION_STEPS = (10, 20, 50, 100, 200, 500)
 SAMPLES, BACK = 1000, 100
 BATCH = 100  # of 250 the activations leave the processor's cache: a picture takes 1.9 times as long
-EXTRACTOR = "classifier"
 PAPER = {  # Frechet distance on CIFAR-10 in 10, 20, 50 and 100 steps, quadratic grid
     "eta0": ("", "13.36", "6.84", "4.67", "4.16"),
     "eta02": ("", "14.04", "7.11", "4.77", "4.25"),
@@ -52,7 +51,7 @@ NETWORK: dict[str, Any] = {
     "preset": "small",
     "class_column": "label",
     "ddpm_beta_schedule": "linear",
-    "max_train_steps": 4000,
+    "max_train_steps": 16000,
     "checkpointing_steps": 500,
     "checkpoints_total_limit": 1,
 }
@@ -74,15 +73,16 @@ class Table:
         self.pipeline.set_progress_bar_config(disable=True)
         learnt = self.record["args"]
         flags = {name: learnt[name] for name in ("dataset_name", "class_column", "num_channels", "resolution")}
-        args = EvaluateArgs(**flags, num_samples=SAMPLES, extractor=[EXTRACTOR])
-        self.yardstick: Yardstick = make_yardstick(args, "cpu")
+        self.yardstick = yardstick(SAMPLES, **flags)
 
     def sampled(self, row: Row, grid: str, steps: int, seed: int) -> dict[str, Any]:
-        """The Frechet ratio and coverage of samples; their grid is saved."""
+        """The Frechet ratios of samples; their grid is saved."""
         generator, drawn = torch.Generator().manual_seed(seed), []
+        x_T = torch.randn(SAMPLES, *self.pipeline.latent_shape, generator=generator)
         for start in range(0, SAMPLES, BATCH):
             images = self.pipeline(
-                batch_size=min(BATCH, SAMPLES - start),
+                class_labels=[i % 10 for i in range(start, min(start + BATCH, SAMPLES))],
+                latents=x_T[start : start + BATCH],
                 num_inference_steps=steps,
                 timestep_spacing=grid,
                 generator=generator,
@@ -92,14 +92,8 @@ class Table:
             drawn.append((images * 255).round().astype(np.uint8).transpose(0, 3, 1, 2))
         samples = np.concatenate(drawn)
         picture(samples).save(self.output_dir / f"{row.key}-{grid}-{steps}-{seed}.png")
-        found = {measured.name: measured for measured in self.yardstick.distances(samples)}
-        return {
-            "frechet_ratio": found["frechet_ratio"].value,
-            "interval": found["frechet_ratio"].interval,
-            "coverage": found["coverage"].value,
-            "samples": len(samples),
-            **self._training(),
-        }
+        ratios = frechet_ratios(self.yardstick, samples)
+        return {"frechet_ratio": ratios, "samples": len(samples), **self._training()}
 
     def reconstructed(self, grid: str, steps: int, seed: int) -> dict[str, Any]:
         """The squared error of held-out pictures that were encoded and decoded."""
@@ -137,19 +131,19 @@ def table(cells: Cells) -> str:
     parts = []
     for grid in GRIDS:
         lines = [
-            [row.title, *(_shown(cells, row, grid, steps, "frechet_ratio", 2) for steps in STEPS), *PAPER[row.key][1:]]
-            for row in ROWS
+            [row.title, *(_ratios(cells, row, grid, steps) for steps in STEPS), *PAPER[row.key][1:]] for row in ROWS
         ]
-        head = [f"{grid}: Frechet ratio", *(f"S = {steps}" for steps in STEPS)]
+        head = [f"{grid}: {' / '.join(SPACES)}", *(f"S = {steps}" for steps in STEPS)]
         parts.append(markdown([*head, *(f"paper (quadratic), {steps}" for steps in STEPS[1:])], lines))
-    lines = [
-        [grid, *(_shown(cells, RECONSTRUCTION, grid, steps, "squared_error", 5) for steps in RECONSTRUCTION_STEPS)]
-        for grid in GRIDS
-    ]
+    lines = [[grid, *(_error(cells, grid, steps) for steps in RECONSTRUCTION_STEPS)] for grid in GRIDS]
     lines.append(["paper, CIFAR-10", *PAPER_RECONSTRUCTION])
     head = ["encoded and decoded: squared error", *(f"S = {steps}" for steps in RECONSTRUCTION_STEPS)]
     parts.append(markdown(head, lines))
-    parts.append("".join(f"- {claim}: {_verdict(holds)}\n" for claim, holds in claims(cells).items()))
+    said = {space: claims(cells, space) for space in (*SPACES, MEAN)}
+    for claim in said[MEAN]:
+        counts = (f"{space} {_verdict(found[claim])}" for space, found in said.items())
+        parts.append(f"- {claim}: {', '.join(counts)} comparisons")
+    parts.append(f"- {RETURNS}: {_verdict(returns(cells))} comparisons\n")
     if found := cells.read(ROWS[0].key, f"{GRIDS[0]}-{STEPS[0]}"):
         parts.append(
             f"Network: {found[0]['steps']:,} steps, {found[0]['seconds']:,.0f} seconds; "
@@ -158,59 +152,73 @@ def table(cells: Cells) -> str:
     return "\n".join(parts)
 
 
-def claims(cells: Cells) -> dict[str, list[bool]]:
-    """Each claim with the comparisons it consists of, as far as they are measured."""
+def claims(cells: Cells, space: str) -> dict[str, list[bool]]:
+    """Each claim on the samples, in one space, with the comparisons it consists of: every pair of what it orders."""
 
     def ratio(key: str, grid: str, steps: int) -> float:
         found = cells.read(key, f"{grid}-{steps}")
-        return float(np.mean([cell["frechet_ratio"] for cell in found])) if found else float("nan")
+        return float(np.mean([cell["frechet_ratio"][space] for cell in found])) if found else float("nan")
 
-    def error(grid: str, steps: int) -> float:
-        found = cells.read(RECONSTRUCTION.key, f"{grid}-{steps}")
-        return float(np.mean([cell["squared_error"] for cell in found])) if found else float("nan")
-
-    def known(pairs: Sequence[tuple[float, float]]) -> list[bool]:
-        return [small < large for small, large in pairs if np.isfinite(small + large)]
-
-    etas, steps_up = [row.key for row in ROWS[:-1]], list(pairwise(STEPS))
-    back = list(pairwise(RECONSTRUCTION_STEPS))
+    etas, steps_up = [row.key for row in ROWS[:-1]], list(combinations(STEPS, 2))
     hat = ROWS[-1].key
     return {
         **{
-            f"{grid}, every row: more steps are better": known(
+            f"{grid}, every row: more steps are better": _known(
                 [(ratio(row.key, grid, more), ratio(row.key, grid, few)) for row in ROWS for few, more in steps_up]
             )
             for grid in GRIDS
         },
         **{
-            f"{grid}, up to 20 steps: more noise is worse from eta 0 to 1": known(
+            f"{grid}, up to 20 steps: more noise is worse from eta 0 to 1": _known(
                 [
                     (ratio(less, grid, steps), ratio(more, grid, steps))
                     for steps in STEPS[:3]
-                    for less, more in pairwise(etas)
+                    for less, more in combinations(etas, 2)
                 ]
             )
             for grid in GRIDS
         },
-        "uniform: sigma-hat is the worst row at every number of steps": known(
+        "uniform: sigma-hat is the worst row at every number of steps": _known(
             [(ratio(key, "uniform", steps), ratio(hat, "uniform", steps)) for steps in STEPS for key in etas]
         ),
-        "sigma-hat is better on the trailing grid than on the uniform one, at every number of steps": known(
+        "sigma-hat is better on the trailing grid than on the uniform one, at every number of steps": _known(
             [(ratio(hat, "trailing", steps), ratio(hat, "uniform", steps)) for steps in STEPS]
-        ),
-        "pictures come back more exactly with more steps, on both grids": known(
-            [(error(grid, more), error(grid, few)) for grid in GRIDS for few, more in back]
         ),
     }
 
 
+RETURNS = "pictures come back more exactly with more steps, on both grids"
+
+
+def returns(cells: Cells) -> list[bool]:
+    """The comparisons of what is encoded and decoded."""
+
+    def error(grid: str, steps: int) -> float:
+        found = cells.read(RECONSTRUCTION.key, f"{grid}-{steps}")
+        return float(np.mean([cell["squared_error"] for cell in found])) if found else float("nan")
+
+    return _known(
+        [(error(grid, more), error(grid, few)) for grid in GRIDS for few, more in pairwise(RECONSTRUCTION_STEPS)]
+    )
+
+
+def _known(pairs: Sequence[tuple[float, float]]) -> list[bool]:
+    """Whether the first of each pair is the smaller one; pairs that are not measured yet are left out."""
+    return [small < large for small, large in pairs if np.isfinite(small + large)]
+
+
 def _verdict(holds: list[bool]) -> str:
-    return f"{sum(holds)} of {len(holds)} comparisons"
+    return f"{sum(holds)} of {len(holds)}"
 
 
-def _shown(cells: Cells, row: Row, grid: str, steps: int, name: str, digits: int) -> str:
+def _ratios(cells: Cells, row: Row, grid: str, steps: int) -> str:
     found = cells.read(row.key, f"{grid}-{steps}")
-    return spread([cell[name] for cell in found], digits) if found else ""
+    return shown([cell["frechet_ratio"] for cell in found]) if found else ""
+
+
+def _error(cells: Cells, grid: str, steps: int) -> str:
+    found = cells.read(RECONSTRUCTION.key, f"{grid}-{steps}")
+    return spread([cell["squared_error"] for cell in found], 5) if found else ""
 
 
 def main() -> None:

@@ -234,11 +234,16 @@ class Yardstick:
             aside.write_text(json.dumps(found.to_json()))
         return Kept(found, grid)
 
-    def distances(self, samples: NDArray[Any]) -> list[Measurement]:
-        """The distribution metrics of the headline extractor alone, and nothing kept: for looks during a training."""
+    def distances(self, samples: NDArray[Any], spec: str | None = None) -> list[Measurement]:
+        """The distribution metrics of one extractor, and nothing kept: for looks during a training.
+
+        Args:
+            samples: As for `score`.
+            spec: Of the extractor (see `get_extractor`); by default the headline's.
+        """
         if self.reference.law is not None:
             return point_metrics(samples, self.held_out.values, self.reference.law)
-        extractor = self.extractors[0]
+        extractor = self.extractors[0] if spec is None else self.extractor(spec)
         fake = extractor(self.fitting(samples), progress=False)
         return scores.distribution_metrics(fake, *self._real(extractor))
 
