@@ -226,7 +226,9 @@ def test_callback_sees_every_step_and_may_change_the_sample(predictor: str) -> N
 
     pipeline = exact_pipeline(RING)
     how = {"predictor": predictor, "num_inference_steps": 4, "output_type": "pt", "generator": seeded(0)}
-    points = pipeline(5, callback_on_step_end=callback, **how).images
+    out = pipeline(5, callback_on_step_end=callback, **how)
+    points = out.images
+    assert out.network_evaluations == (8 if predictor == "ode" else 4)
     assert len(seen) == 4
     assert seen[0] == 1.0
     assert seen == sorted(seen, reverse=True)

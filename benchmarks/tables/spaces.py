@@ -5,6 +5,7 @@ components of the pixels to how far the pictures spread.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ MEAN = "mean"
 """Key of the geometric mean of the spaces."""
 
 
+@cache
 def yardstick(num_samples: int, **data: Any) -> Yardstick:
-    """What measures samples against held-out pictures in every space.
+    """What measures samples against held-out pictures in every space; made once for all cells.
 
     Args:
         num_samples: Pictures of each side.
