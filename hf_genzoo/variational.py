@@ -13,6 +13,22 @@ from torch import Tensor
 from hf_genzoo.pipelines._variational import Chain, bound_term, log_variance, predicted_x_0
 
 
+def interval_width(chain: Chain) -> Tensor:
+    """ln beta - ln btilde, (T,) float64: how far the logarithm of the reverse variance moves for two units of v.
+
+    It falls from about 1 at the weakest noise to 1e-6 at the strongest, and with its square the gradient of L_t: the
+    bound hardly tells good from bad v at most levels. Chains over few levels, whose own intervals are wide, need it
+    there. The mean's part of L_t is cut off in the hybrid loss, so that the best v of one level does not depend on how
+    much the others weigh: `scale_gradient` by the inverse square teaches v alike at all of them.
+    """
+    return chain.beta.log() - chain.log_btilde
+
+
+def scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    """x itself, (B, ...), whose gradient is multiplied by `factor`, which broadcasts against it."""
+    return torch.lerp(x.detach(), x, factor)
+
+
 def variational_term(
     output: Tensor,
     v: Tensor,
@@ -23,7 +39,7 @@ def variational_term(
     prediction_type: str,
     clip: float | None = None,
 ) -> Tensor:
-    """L_t of the bound with a learned variance (Nichol & Dhariwal 2021, eqs. 5 to 7), (B,), in bits per dimension.
+    """L_t of the bound with a learned variance (Nichol & Dhariwal 2021, eqs. 5 to 7), in bits per dimension.
 
     The bound is the sum over all T levels (plus a constant), so that T L_t estimates it at a uniform t. For the hybrid
     loss pass `output.detach()`: the bound then teaches the variance and leaves the mean alone (section 3.1).
@@ -37,7 +53,11 @@ def variational_term(
         chain: All T noise levels.
         prediction_type: What `output` is.
         clip: Where the predicted x_0 is cut, as in sampling. A cut lets no gradient through: for the hybrid loss only.
+
+    Returns:
+        (B,) float64: at strong noise both variances are the same but for the last digits of single precision.
     """
+    output, v, x_0, x_t = (tensor.double() for tensor in (output, v, x_0, x_t))
     x_0_hat = predicted_x_0(output, x_t, chain, t, prediction_type)
     x_0_hat = x_0_hat if clip is None else x_0_hat.clamp(-clip, clip)
     return bound_term(x_0, x_t, x_0_hat, log_variance("learned", v, chain, t, x_t), chain, t)

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch import nn
 
 from benchmarks.latent_sampling import draws
@@ -241,14 +243,35 @@ def test_learned_variance_is_told_with_what_holds_of_the_paper(tmp_path: Path) -
         }
         known = {name: value for name, value in bits.items() if row.family == "iddpm" or name != "learned"}
         found = {"bits": known, "frechet_ratio": {name: ratios[name] for name in known if column != "1000"}}
-        return {**found, "v": 0.5 + seed, "pictures": 64, "samples": 500, "steps": 12000}
+        error = {"learned": 0.1 + 0.1 * seed, "untrained": 0.4}
+        return {**found, "variance_error": error, "pictures": 64, "samples": 500, "steps": 12000}
 
     cells.fill(t7.ROWS, [str(steps) for steps in t7.STEPS], [0, 1], measured)
     text = t7.table(cells)
     assert "| L_simple: learned" not in text
     assert "| hybrid: learned | 3.00 ± 0.00 | 3.00 ± 0.00 | 5.00 ± 0.00 |" in text
-    assert "| 1.00 ± 0.50 |" in text  # the spread of v
+    assert "| 0.15 ± 0.05 of 0.40 ± 0.00 |" in text
     assert "bound is at most both fixed ones': 4 of 5 numbers of steps." in text
     assert "fixed ones', classifier: 10 steps no, 25 steps yes." in text
     assert "fixed ones', random: 10 steps yes, 25 steps yes." in text  # as good is enough
     assert "fixed ones', pca: 10 steps no, 25 steps no." in text
+
+
+def test_error_of_the_variance_is_zero_where_it_is_best() -> None:
+    """A network that sees nothing: x_0 = +- c remains, whose best share is c^2 / (1 - abar)."""
+    scheduler = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
+    x_0 = 0.3 * torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)).sign()
+
+    def pipeline(shift: float) -> SimpleNamespace:
+        def unet(x_t: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor) -> SimpleNamespace:
+            share = 0.09 / (1 - scheduler.alphas_cumprod[t]) + shift
+            return SimpleNamespace(sample=torch.cat([torch.zeros_like(x_t), (2 * share - 1).expand_as(x_t)], dim=1))
+
+        return SimpleNamespace(unet=unet, scheduler=scheduler)
+
+    labels = torch.zeros(8, dtype=torch.int64)
+    assert t7.variance_error(pipeline(0.0), x_0, labels)["learned"] < 1e-5
+    found = t7.variance_error(pipeline(-0.2), x_0, labels)
+    assert found["learned"] == pytest.approx(0.2, rel=1e-4)
+    best = 0.09 / (1 - scheduler.alphas_cumprod[torch.linspace(0, 99, 11).long()[1:]])
+    assert found["untrained"] == pytest.approx((0.5 - best).square().mean().sqrt().item(), rel=1e-4)

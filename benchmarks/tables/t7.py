@@ -8,8 +8,9 @@ S steps and every variance it has, for the bound of 64 held-out pictures with th
 Frechet distance to held-out pictures is divided by that of as many training pictures, in three feature spaces: a
 classifier's, random convolutions', and that of the principal components of the pixels.
 
-The last column of the bounds says what became of the variance: the spread of v over pixels and noise levels, where -1
-is btilde and 1 beta; untrained, the network's v is 0 everywhere.
+The last column of the bounds says what became of the variance: how far from the best is the share of the way from
+btilde to beta that v gives, 0 if it is nowhere wrong, and what that would be untrained, where v is 0 and the
+share a half.
 """
 
 from pathlib import Path
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 from benchmarks.tables.cells import Cells, Row, arguments, markdown, spread, trained
 from benchmarks.tables.spaces import MEAN, SPACES, frechet_ratios, shown, yardstick
 from hf_genzoo.data import DataArgs, MapImages, image_dataset
+from hf_genzoo.pipelines._variational import chain_of, predicted_x_0
 
 STEPS = (10, 25, 50, 100, 1000)
 SAMPLED = 50  # chains up to here are also sampled: a thousand steps would take an hour
 PICTURES, SAMPLES = 64, 500
+GROUPS = 16  # of the pixels of one noise level, equal
 FEW = 25  # chains up to here are few steps, of which the paper says that only the learned variance keeps the quality
 VARIANCES = {"beta": "fixed_large", "btilde": "fixed_small", "learned": "learned_range"}
 SHAPE: dict[str, Any] = {"class_column": "label", "num_channels": 1, "resolution": 28}
@@ -34,7 +37,7 @@ SHARED: dict[str, Any] = {
     "preset": "small",
     "timestep_sampling": "stratified",
     "num_validation_images": 20,
-    "max_train_steps": 8_000,
+    "max_train_steps": 16_000,
     "checkpoints_total_limit": 1,
 }
 ROWS = (
@@ -63,14 +66,37 @@ def draw(pipeline: Any, steps: int, count: int, seed: int) -> NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def spread_of_v(pipeline: Any, x_0: torch.Tensor, labels: torch.Tensor) -> float:
-    """Standard deviation of v over pictures, pixels and ten noise levels."""
-    generator, scheduler, found = torch.Generator().manual_seed(0), pipeline.scheduler, []
-    for t in torch.linspace(0, scheduler.config.num_train_timesteps - 1, 10).long():
-        noise = torch.randn(x_0.shape, generator=generator)
-        x_t = scheduler.add_noise(x_0, noise, t.expand(len(x_0)))
-        found.append(pipeline.unet(x_t, t, class_labels=labels).sample[:, x_0.shape[1] :])
-    return torch.stack(found).std().item()
+def variance_error(pipeline: Any, x_0: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """How far the network's variance is from the best: `learned`, and `untrained`, of v = 0 and the same mean.
+
+    The best share of the way from btilde to beta is the posterior variance of x_0 over 1 - abar, for a step to any
+    lower level. A pixel's squared error says little of it, the mean of many does: at each of ten noise levels the
+    pixels are put into equal groups by the share that the network gives them. Of the groups' errors, the root mean
+    square (a calibration error).
+
+    Args:
+        pipeline: With a network that learns its variance.
+        x_0: (B, 1, 28, 28) in [-1, 1].
+        labels: (B,).
+    """
+    generator, chain = torch.Generator().manual_seed(0), chain_of(pipeline.scheduler.betas)
+    learned, untrained = [], []
+    for t in torch.linspace(0, len(chain) - 1, 11).long()[1:]:
+        noise, index = torch.randn(x_0.shape, generator=generator), t.expand(len(x_0))
+        x_t = pipeline.scheduler.add_noise(x_0, noise, index)
+        output, v = pipeline.unet(x_t, t, class_labels=labels).sample.chunk(2, dim=1)
+        x_0_hat = predicted_x_0(output, x_t, chain, index, pipeline.scheduler.config.prediction_type).clamp(-1, 1)
+        order = v.flatten().argsort()
+        share, best = (
+            pixels.flatten()[order].view(GROUPS, -1).mean(1)
+            for pixels in (0.5 * (v + 1), (x_0 - x_0_hat).square() / (1 - chain.abar[t]).float())
+        )
+        learned.append((share - best).square().mean())
+        untrained.append((0.5 - best).square().mean())
+    return {
+        "learned": torch.stack(learned).mean().sqrt().item(),
+        "untrained": torch.stack(untrained).mean().sqrt().item(),
+    }
 
 
 def measure(row: Row, steps: int, seed: int, args: Any, output_dir: Path) -> dict[str, Any]:
@@ -103,7 +129,7 @@ def measure(row: Row, steps: int, seed: int, args: Any, output_dir: Path) -> dic
             image_grid(pipeline.numpy_to_pil(pictures[:50].transpose(0, 2, 3, 1) / 255)).save(
                 output_dir / f"{row.key}-{steps}-{name}-{seed}.png"
             )
-    of_v = {"v": spread_of_v(pipeline, 2 * x - 1, labels)} if learns else {}
+    of_v = {"variance_error": variance_error(pipeline, 2 * x - 1, labels)} if learns else {}
     sizes = {"pictures": len(x), "samples": args.num_samples, "steps": record["steps"]}
     return {**found, **of_v, **sizes, "seconds": round(record["seconds"], 1)}
 
@@ -123,17 +149,18 @@ def table(cells: Cells) -> str:
             if not any(found.values()):
                 continue
             of_v = {  # every cell of a seed is of one network
-                one["seed"]: one["v"] for many in found.values() for one in many if variance == "learned"
+                one["seed"]: one["variance_error"] for many in found.values() for one in many if variance == "learned"
             }
+            errors = [spread([one[which] for one in of_v.values()], 2) for which in ("learned", "untrained") if of_v]
             bits = [spread([one["bits"][variance] for one in many], 2) if many else "" for many in found.values()]
-            bounds.append([title, *bits, spread(list(of_v.values()), 2) if of_v else ""])
+            bounds.append([title, *bits, " of ".join(errors)])
             drawn = [[one["frechet_ratio"][variance] for one in found[steps]] for steps in sampled]
             ratios.append([title, *(shown(many) if many else "" for many in drawn)])
     bits = f"bits per dimension of {cell['pictures']} pictures"
     spaces = f"{' / '.join(SPACES)} of {cell['samples']} samples"
     return "\n".join(
         [
-            markdown([bits, *(f"{steps} steps" for steps in columns), "spread of v"], bounds),
+            markdown([bits, *(f"{steps} steps" for steps in columns), "error of the variance"], bounds),
             markdown([spaces, *(f"{steps} steps" for steps in sampled)], ratios),
             "".join(f"- {claim}: {verdict}.\n" for claim, verdict in claims(cells).items()),
             f"Networks: {cell['steps']:,} steps.\n{PAPER}",
