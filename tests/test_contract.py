@@ -27,6 +27,7 @@ from hf_genzoo.training.run import Run
 SUBJECTS = {
     **{name: (name, {}) for name in FAMILIES},
     "ddpm-classes": ("ddpm", {"class_column": "label"}),
+    "iddpm-classes": ("iddpm", {"class_column": "label", "variance_weighting": "interval"}),
     **{
         f"{name}-points": (name, {"dataset_name": "gaussians2d", "dataset_config_name": "ring"})
         for name in ("wgan_gp", "gan", "cgan", "score_sde")
