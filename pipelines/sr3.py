@@ -8,6 +8,10 @@ What differs from the paper and why
   any schedule of its own (`DDPMScheduler(len(betas), trained_betas=betas)`), whatever the training's was.
 - The variance of a step is that of DDPMScheduler, by default the posterior's of Ho et al. (2020), not 1 - alpha_t as
   in the paper: with few steps that would leave its noise in the finished picture.
+- Most of the large picture is known from the small one. With `residual_std` the network answers for the rest alone:
+  what a normal law of that spread about the enlarged picture would answer is worked out, and the network, which is
+  given and gives numbers of unit variance at every noise level, adds to it (as Karras et al. 2022 precondition a
+  denoiser of data about 0, "Elucidating the Design Space of Diffusion-Based Generative Models", section 5).
 - Pictures larger than those of the training are worked tile by tile. At every step the tiles' predictions are blended
   and one step is taken for the whole picture (Bar-Tal et al. 2023, "MultiDiffusion"), so that there are no seams.
 - A network of the same size that was trained to give the answer at once (the paper's baseline "regression") is told
@@ -45,7 +49,7 @@ OBJECTIVES = ("diffusion", "regression")
 LEVEL_SCALE = 1000.0  # the network's time embedding is made for numbers up to 1000; sqrt(gamma) is at most 1
 
 
-def denoise(unet: Callable, low: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
+def denoise(unet: Callable, low: Tensor, x_t: Tensor, level: Tensor, residual_std: float | None = None) -> Tensor:
     """What the network says of a noisy picture, given the enlarged small one: f(x, y_t, gamma) of the paper's eq. 6.
 
     Args:
@@ -53,8 +57,18 @@ def denoise(unet: Callable, low: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
         low: (B, C, H, W) in [-1, 1], the small picture in the large one's size.
         x_t: (B, C, H, W).
         level: (B,) or a number as tensor: sqrt(gamma) in [0, 1].
+        residual_std: Standard deviation of the large picture about the enlarged one, in [-1, 1], for a network that
+            answers with the velocity and is helped by it; None leaves the network alone.
     """
-    return unet(torch.cat([low, x_t], dim=1), LEVEL_SCALE * level).sample
+    if residual_std is None:
+        return unet(torch.cat([low, x_t], dim=1), LEVEL_SCALE * level).sample
+    a = level.reshape(-1, 1, 1, 1)
+    s = (1.0 - a**2).sqrt()
+    noisy_residual = x_t - a * low
+    spread = ((residual_std * a) ** 2 + s**2).sqrt()  # of it, if the residual's law is normal
+    added = unet(torch.cat([low, noisy_residual / spread], dim=1), LEVEL_SCALE * level).sample
+    normal = s * (a * (1.0 - residual_std**2) / spread**2 * noisy_residual - low)  # E[velocity | x_t] of that law
+    return normal + residual_std / spread * added
 
 
 def regress(unet: Callable, low: Tensor) -> Tensor:
@@ -80,17 +94,23 @@ class SR3Pipeline(DiffusionPipeline):
         scheduler: Any variance-preserving scheduler of diffusers.
         scale: How many times larger than the given pictures the answers are.
         objective: "diffusion", or "regression" for a network that answers at once.
+        residual_std: See `denoise`; the network and the scheduler are then of the velocity.
     """
 
     model_cpu_offload_seq = "unet"
 
     def __init__(
-        self, unet: UNet2DModel, scheduler: SchedulerMixin, scale: int = 4, objective: str = "diffusion"
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        scale: int = 4,
+        objective: str = "diffusion",
+        residual_std: float | None = None,
     ) -> None:
         super().__init__()
         check_choice("objective", objective, OBJECTIVES)
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.register_to_config(scale=scale, objective=objective)
+        self.register_to_config(scale=scale, objective=objective, residual_std=residual_std)
 
     @torch.no_grad()
     def __call__(
@@ -167,14 +187,16 @@ class SR3Pipeline(DiffusionPipeline):
             name = type(self.scheduler).__name__
             raise ValueError(f"{name} has no alphas_cumprod to tell the network the level by; take DDPMScheduler")
         alphas_cumprod = alphas_cumprod.to(self._execution_device)
-        options = step_options(self.scheduler, generator)
+        options, known = step_options(self.scheduler, generator), self.config["residual_std"]
         x_t = x_T.to(low) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(self.scheduler.timesteps):
                 level = signal_level(alphas_cumprod, t)
                 both = torch.cat([low, self.scheduler.scale_model_input(x_t, t)], dim=1)
                 output = self._on_tiles(
-                    lambda part, at=level: denoise(self.unet, *part.chunk(2, 1), level=at), both, tiles
+                    lambda part, at=level: denoise(self.unet, *part.chunk(2, 1), level=at, residual_std=known),
+                    both,
+                    tiles,
                 )
                 x_t = self.scheduler.step(output, t, x_t, **options).prev_sample
                 if callback is not None:

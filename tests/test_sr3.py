@@ -466,6 +466,36 @@ def test_the_loss_is_least_at_the_exact_denoiser(prediction_type: str) -> None:
             assert (other - target).square().mean() > error
 
 
+def test_what_is_known_of_the_residual_is_left_out_of_the_networks_task() -> None:
+    """A normal residual about the enlarged picture: a network that says nothing answers as well as can be.
+
+    What it would have to say beyond that, and what it is given, have unit variance at every noise level.
+    """
+    generator, spread, given = torch.Generator().manual_seed(0), 0.1, []
+
+    def silent(both: Tensor, timestep: Tensor) -> SimpleNamespace:
+        given.append(both.chunk(2, dim=1)[1])
+        return SimpleNamespace(sample=torch.zeros_like(given[-1]))
+
+    def speaking(both: Tensor, timestep: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=torch.ones_like(both[:, :1]))
+
+    low, residual, noise = torch.randn(3, 4000, 1, 4, 4, dtype=torch.float64, generator=generator)
+    x_0 = low + spread * residual
+    for gamma in (1e-6, 0.1, 0.5, 0.9, 0.999):
+        a, s = gamma**0.5, (1 - gamma) ** 0.5
+        x_t, level = a * x_0 + s * noise, torch.full((4000,), a, dtype=torch.float64)
+        answer = denoise(silent, low, x_t, level, residual_std=spread)
+        gain = a * spread**2 / ((a * spread) ** 2 + s**2)
+        expected = low + gain * (x_t - a * low)  # of x_0
+        torch.testing.assert_close(a * x_t - s * answer, expected, rtol=0, atol=1e-9)
+        unit = denoise(speaking, low, x_t, level, residual_std=spread) - answer
+        left = (a * noise - s * x_0 - answer) / unit
+        assert left.std().item() == pytest.approx(1.0, abs=0.02)
+        assert (left * given[-1]).mean().abs() < 0.02  # nothing linear is left to find
+        assert given[-1].std().item() == pytest.approx(1.0, abs=0.02)
+
+
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_fit(name: str) -> None:
     args = Args(**PRESETS[name])
@@ -482,6 +512,8 @@ def test_flags_that_do_not_fit_are_refused() -> None:
         ({"crop_size": 16}, "--crop_size is 16.*at most --resolution 8"),
         ({"crop_size": 3}, "--crop_size is 3: --scale 2 must divide it"),
         ({"resolution": 10, "block_out_channels": [8, 8, 8]}, "3 levels: pictures of 10 pixels.*by 4"),
+        ({"residual_std": 0.0, "prediction_type": "v_prediction"}, "--residual_std is 0.0"),
+        ({"residual_std": 0.1}, "--residual_std needs --prediction_type v_prediction, not epsilon"),
     ):
         with pytest.raises(ValueError, match=message):
             Args(**{**TINY, **changes})

@@ -8,7 +8,7 @@ network to give the large picture at once, as the paper's baseline: it learns th
 As in the paper the network is told the noise level and not the number of the step (here as the level of the signal,
 sqrt(gamma); in the paper gamma itself), and gamma is drawn for each picture from a law that is uniform between
 neighbouring levels. Differs from the paper: the network is a plain UNet2DModel, not that of BigGAN blocks;
-v-prediction by a flag; cropping by a flag, for large pictures.
+v-prediction by a flag; cropping by a flag, for large pictures; a network that answers for the residual by a flag.
 """
 
 import sys
@@ -50,6 +50,11 @@ class Args(UNetArgs):
     )
     loss: Literal["l1", "l2"] = flag("l2", "Norm of the error: absolute or squared.")
     prediction_type: Literal["epsilon", "v_prediction"] = flag("epsilon", "What the network predicts.")
+    residual_std: float | None = flag(
+        None,
+        "Let the network answer only for what the enlarged small picture leaves open, whose standard deviation in "
+        "[-1, 1] this is: about 0.1 for photographs. Needs --prediction_type v_prediction. None: as in the paper.",
+    )
     gamma_sampling: Literal["uniform", "stratified"] = flag(
         "uniform", "Noise levels of a batch: independent (paper), or one from each of B equal parts of the axis."
     )
@@ -75,6 +80,10 @@ class Args(UNetArgs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.residual_std is not None and self.residual_std <= 0:
+            raise ValueError(f"--residual_std is {self.residual_std}: a standard deviation is above 0")
+        if self.residual_std is not None and self.prediction_type != "v_prediction":
+            raise ValueError(f"--residual_std needs --prediction_type v_prediction, not {self.prediction_type}")
         side, multiple = self.crop_size or self.resolution, 2 ** (len(self.block_out_channels) - 1)
         for name, value in (("resolution", self.resolution), ("crop_size", self.crop_size)):
             if value is not None and (value % self.scale or not 0 < value <= self.resolution):
@@ -139,7 +148,13 @@ PHOTOS: dict[str, Any] = {
     "max_train_steps": 1000,
     "learning_rate": 3e-3,
 }
-PHOTOS256: dict[str, Any] = {**PHOTOS, "resolution": 256, "crop_size": 64, "num_validation_images": 16}
+PHOTOS256: dict[str, Any] = {
+    **PHOTOS,
+    "resolution": 256,
+    "crop_size": 64,
+    "residual_std": 0.1,
+    "num_validation_images": 16,
+}
 PRESETS = {"tiny": TINY, "small": SMALL, "photos": PHOTOS, "photos256": PHOTOS256}
 
 
@@ -224,12 +239,13 @@ def main(args: Args) -> Path:
             a, s = gamma.sqrt(), (1.0 - gamma).sqrt()
             x_t = a * x_0 + s * noise
             target = noise if args.prediction_type == "epsilon" else a * noise - s * x_0
-            run.backward(distance(denoise(unet, low, x_t, a.flatten()), target))  # eq. 6
+            run.backward(distance(denoise(unet, low, x_t, a.flatten(), args.residual_std), target))  # eq. 6
     return run.output_dir
 
 
 def export(nets: dict[str, nn.Module], scheduler: DDPMScheduler, args: Args) -> SR3Pipeline:
-    return SR3Pipeline(unet=nets["unet"], scheduler=scheduler, scale=args.scale, objective=args.objective)
+    about = {"scale": args.scale, "objective": args.objective, "residual_std": args.residual_std}
+    return SR3Pipeline(unet=nets["unet"], scheduler=scheduler, **about)
 
 
 def sampling_options(args: Args) -> dict[str, Any]:
