@@ -63,12 +63,16 @@ def denoise(unet: Callable, low: Tensor, x_t: Tensor, level: Tensor, residual_st
     if residual_std is None:
         return unet(torch.cat([low, x_t], dim=1), LEVEL_SCALE * level).sample
     a = level.reshape(-1, 1, 1, 1)
-    s = (1.0 - a**2).sqrt()
+    s, spread = (1.0 - a**2).sqrt(), residual_spread(a, residual_std)
     noisy_residual = x_t - a * low
-    spread = ((residual_std * a) ** 2 + s**2).sqrt()  # of it, if the residual's law is normal
     added = unet(torch.cat([low, noisy_residual / spread], dim=1), LEVEL_SCALE * level).sample
     normal = s * (a * (1.0 - residual_std**2) / spread**2 * noisy_residual - low)  # E[velocity | x_t] of that law
     return normal + residual_std / spread * added
+
+
+def residual_spread(level: Tensor, residual_std: float) -> Tensor:
+    """Standard deviation of what a noisy picture holds beside the enlarged one, at levels sqrt(gamma) of any shape."""
+    return ((residual_std * level) ** 2 + 1.0 - level**2).sqrt()
 
 
 def regress(unet: Callable, low: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from hf_genzoo.corruptions import enlarged, low_resolution
 from hf_genzoo.diffusion import piecewise_uniform_gamma
 from hf_genzoo.pipelines._tiles import by_tiles, mirrored, tile_starts
-from hf_genzoo.pipelines.sr3 import LEVEL_SCALE, SR3Pipeline, denoise, regress, signal_level
+from hf_genzoo.pipelines.sr3 import LEVEL_SCALE, SR3Pipeline, denoise, regress, residual_spread, signal_level
 from hf_genzoo.training_scripts.train_sr3 import PRESETS, TINY, Args, build, draw_gamma, noise_schedule, pairs
 
 SIDE, SCALE = 4, 2
@@ -490,6 +490,7 @@ def test_what_is_known_of_the_residual_is_left_out_of_the_networks_task() -> Non
         expected = low + gain * (x_t - a * low)  # of x_0
         torch.testing.assert_close(a * x_t - s * answer, expected, rtol=0, atol=1e-9)
         unit = denoise(speaking, low, x_t, level, residual_std=spread) - answer
+        torch.testing.assert_close(1 / unit[:, 0, 0, 0], residual_spread(level, spread) / spread)  # the loss's weight
         left = (a * noise - s * x_0 - answer) / unit
         assert left.std().item() == pytest.approx(1.0, abs=0.02)
         assert (left * given[-1]).mean().abs() < 0.02  # nothing linear is left to find

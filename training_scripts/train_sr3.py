@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from hf_genzoo.corruptions import enlarged, low_resolution
 from hf_genzoo.data import Data, image_dataset
 from hf_genzoo.diffusion import low_discrepancy_uniform, piecewise_uniform_gamma
-from hf_genzoo.pipelines.sr3 import SR3Pipeline, denoise, regress
+from hf_genzoo.pipelines.sr3 import SR3Pipeline, denoise, regress, residual_spread
 from hf_genzoo.training.args import flag
 from hf_genzoo.training.optimizers import adam
 from hf_genzoo.training.run import Run
@@ -239,7 +239,10 @@ def main(args: Args) -> Path:
             a, s = gamma.sqrt(), (1.0 - gamma).sqrt()
             x_t = a * x_0 + s * noise
             target = noise if args.prediction_type == "epsilon" else a * noise - s * x_0
-            run.backward(distance(denoise(unet, low, x_t, a.flatten(), args.residual_std), target))  # eq. 6
+            answer = denoise(unet, low, x_t, a.flatten(), args.residual_std)
+            # What the network itself says has unit variance at every level, and so its error counts alike at all.
+            unit = 1.0 if args.residual_std is None else residual_spread(a, args.residual_std) / args.residual_std
+            run.backward(distance(unit * answer, unit * target))  # eq. 6
     return run.output_dir
 
 
