@@ -192,6 +192,9 @@ class SR3Pipeline(DiffusionPipeline):
             raise ValueError(f"{name} has no alphas_cumprod to tell the network the level by; take DDPMScheduler")
         alphas_cumprod = alphas_cumprod.to(self._execution_device)
         options, known = step_options(self.scheduler, generator), self.config["residual_std"]
+        predicts = self.scheduler.config.get("prediction_type")
+        if known is not None and predicts != "v_prediction":
+            raise ValueError(f"residual_std needs a scheduler of prediction_type 'v_prediction', not {predicts!r}")
         x_t = x_T.to(low) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:  # type: ignore[call-arg]
             for index, t in enumerate(self.scheduler.timesteps):

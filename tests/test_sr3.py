@@ -416,6 +416,11 @@ def test_bad_arguments_are_named(tiny: SR3Pipeline) -> None:
     flow = SR3Pipeline(tiny.unet, FlowMatchEulerDiscreteScheduler(), scale=4)
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod"):
         flow(picture)
+    known = SR3Pipeline(tiny.unet, DDPMScheduler(prediction_type="epsilon"), scale=4, residual_std=0.1)
+    with pytest.raises(
+        ValueError, match="residual_std needs a scheduler of prediction_type 'v_prediction', not 'epsi"
+    ):
+        known(picture)
     with pytest.raises(ValueError, match="unknown objective 'gan'"):
         SR3Pipeline(tiny.unet, tiny.scheduler, objective="gan")
 
@@ -495,6 +500,21 @@ def test_what_is_known_of_the_residual_is_left_out_of_the_networks_task() -> Non
         assert left.std().item() == pytest.approx(1.0, abs=0.02)
         assert (left * given[-1]).mean().abs() < 0.02  # nothing linear is left to find
         assert given[-1].std().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_network_that_says_nothing_draws_the_normal_law_of_the_residual() -> None:
+    class Silent(ExactDenoiser):
+        def forward(self, both: Tensor, timestep: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(sample=torch.zeros_like(both[:, :1]))
+
+    scheduler = DDPMScheduler(prediction_type="v_prediction", timestep_spacing="trailing")
+    pipeline = SR3Pipeline(Silent("v_prediction"), scheduler, scale=SCALE, residual_std=0.1)  # type: ignore[arg-type]
+    pipeline.set_progress_bar_config(disable=True)
+    small = 0.3 + 0.4 * torch.rand(2, 1, SIDE // SCALE, SIDE // SCALE, generator=torch.Generator().manual_seed(0))
+    found = draws(pipeline, small, 1000, steps=1000)
+    low = enlarged(2.0 * small.double() - 1.0, SCALE).flatten(1)
+    torch.testing.assert_close(found.mean(1), low, rtol=0, atol=0.015)
+    torch.testing.assert_close(found.std(1), torch.full_like(low, 0.1), rtol=0.1, atol=0)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
